@@ -1,0 +1,231 @@
+"""One episode, from reset to stop: the one place where a failure becomes data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed
+from envpool.formats import ActionFormat
+from envpool.policy import Actor, Episode, Policy
+from envpool.session import Session, Transport
+from envpool.spec import EnvSpec
+from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
+
+T = TypeVar("T")
+
+CLOSE_SECONDS = 2.0
+"""How long the cleanup of an episode may take when everything around it is being cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Time limits in seconds. A call that takes longer costs its own episode."""
+
+    step_seconds: float = 60.0
+    """One call to an environment: open, reset, step or close."""
+    policy_seconds: float = 600.0
+    """One answer of the policy."""
+    episode_seconds: float = 3600.0
+    """The whole episode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the episodes of one environment are played.
+
+    Attributes:
+        spec: the card of the environment.
+        format: how thought and action are written.
+        prompt: the instructions given before the first observation.
+        max_turns: the turn limit.
+        limits: the time limits.
+    """
+
+    spec: EnvSpec
+    format: ActionFormat
+    prompt: str
+    max_turns: int
+    limits: Limits
+
+
+async def run_episode(
+    task: Task, sample: int, policy: Policy, transport: Transport, rules: Rules, scope: trio.CancelScope
+) -> Trajectory:
+    """Plays one episode and returns its record, whatever happens to it.
+
+    Args:
+        task: the problem.
+        sample: which of the tries at this task.
+        policy: who plays.
+        transport: where sessions come from.
+        rules: how it is played.
+        scope: a fresh scope; whoever cancels it stops this episode, which is then recorded as ``CANCELLED``.
+
+    Returns:
+        The trajectory. Only cancellation from outside `scope` and bugs of envpool itself raise.
+    """
+    started = trio.current_time()
+    scope.deadline = started + rules.limits.episode_seconds
+    record = _Record(score=rules.spec.initial_score)
+    with scope:
+        try:
+            async with _session(transport, rules, record) as session:
+                await _play(record, session, Episode(task, sample, rules.spec, rules.format, session), policy, rules)
+        except EpisodeFailed as failure:
+            record.stop, record.error = StopReason.ERROR, str(failure)
+    if scope.cancelled_caught:
+        if trio.current_time() >= scope.deadline:
+            record.stop, record.error = StopReason.TIMEOUT, f"took more than {rules.limits.episode_seconds:g} s"
+        else:
+            record.stop = StopReason.CANCELLED
+    ended_by_itself = record.stop in (StopReason.DONE, StopReason.MAX_TURNS, StopReason.CONTEXT_FULL)
+    return Trajectory(
+        task=task,
+        sample=sample,
+        policy=policy.name,
+        prompt=rules.prompt,
+        observation=record.observation,
+        turns=tuple(record.turns),
+        stop=record.stop,
+        score=record.score if ended_by_itself else None,
+        success=rules.spec.success(record.score) if ended_by_itself else None,
+        error=record.error,
+        version=rules.spec.version,
+        seconds=trio.current_time() - started,
+    )
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known of an episode so far."""
+
+    score: float
+    observation: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    stop: StopReason = StopReason.MAX_TURNS
+    error: str | None = None
+
+
+async def _play(record: _Record, session: Session, episode: Episode, policy: Policy, rules: Rules) -> None:
+    record.observation = _text(await _ask_environment("reset", rules, session.reset, episode.task.index), "reset")
+    async with _actor(policy, episode) as actor:
+        message = first_message(rules.prompt, record.observation)
+        while len(record.turns) < rules.max_turns:
+            place = f"turn {len(record.turns) + 1}"
+            try:
+                completion = await _ask_policy(place, rules, actor, message)
+            except ContextFull:
+                record.stop = StopReason.CONTEXT_FULL
+                return
+            done = await _take_turn(place, record, completion, session, rules)
+            if done:
+                record.stop = StopReason.DONE
+                return
+            message = record.turns[-1].observation
+
+
+async def _take_turn(place: str, record: _Record, completion: Completion, session: Session, rules: Rules) -> bool:
+    """Sends the action of a completion, or answers with the correction if it holds none. Returns whether it is over."""
+    try:
+        action = rules.format.parse(completion.text).action
+    except MalformedAction as malformed:
+        record.turns.append(Turn(completion, None, str(malformed), record.score))
+        return False
+    step = _checked(await _ask_environment(place, rules, session.step, action), place)
+    record.score = step.score
+    record.turns.append(Turn(completion, action, step.observation, step.score))
+    return step.done
+
+
+@asynccontextmanager
+async def _session(transport: Transport, rules: Rules, record: _Record) -> AsyncIterator[Session]:
+    """Opens a session and closes it again, also while everything around is being cancelled.
+
+    A session that does not close leaks, but what happened in it is true: the record keeps its score.
+    """
+    session = await _ask_environment("open", rules, transport.open, rules.spec)
+    try:
+        yield session
+    finally:
+        with trio.move_on_after(CLOSE_SECONDS, shield=True) as closing:
+            try:
+                await _ask_environment("close", rules, session.aclose)
+            except EnvironmentFailed as failure:
+                record.error = str(failure)
+        if closing.cancelled_caught:
+            record.error = f"close: the environment took more than {CLOSE_SECONDS:g} s"
+
+
+@asynccontextmanager
+async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
+    """Opens an actor; what goes wrong in opening or closing it is the policy's failure."""
+    playing = False
+    try:
+        async with policy.actor(episode) as actor:
+            playing = True
+            yield actor
+            playing = False
+    except EpisodeFailed:
+        raise
+    except Exception as error:
+        if playing:
+            raise
+        raise PolicyFailed("actor", _cause(error)) from error
+
+
+async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitable[T]], *args: object) -> T:
+    try:
+        with trio.fail_after(rules.limits.step_seconds):
+            return await call(*args)
+    except EpisodeFailed:
+        raise
+    except trio.TooSlowError:
+        raise EnvironmentFailed(place, f"the environment took more than {rules.limits.step_seconds:g} s") from None
+    except Exception as error:
+        raise EnvironmentFailed(place, _cause(error)) from error
+
+
+async def _ask_policy(place: str, rules: Rules, actor: Actor, message: str) -> Completion:
+    try:
+        with trio.fail_after(rules.limits.policy_seconds):
+            completion = await actor.act(message)
+    except (EpisodeFailed, ContextFull):
+        raise
+    except trio.TooSlowError:
+        raise PolicyFailed(place, f"the policy took more than {rules.limits.policy_seconds:g} s") from None
+    except Exception as error:
+        raise PolicyFailed(place, _cause(error)) from error
+    if not isinstance(completion, Completion) or not isinstance(completion.text, str):
+        raise PolicyFailed(place, f"the policy answered with {type(completion).__name__}, not with a Completion")
+    return completion
+
+
+def _checked(step: object, place: str) -> Step:
+    if not isinstance(step, Step):
+        raise EnvironmentFailed(place, f"the environment returned {type(step).__name__}, not a Step")
+    _text(step.observation, place)
+    if isinstance(step.score, bool) or not isinstance(step.score, int | float) or not math.isfinite(step.score):
+        raise EnvironmentFailed(place, f"the environment returned the score {step.score!r}, not a finite number")
+    if not isinstance(step.done, bool):
+        raise EnvironmentFailed(place, f"the environment returned done={step.done!r}, neither True nor False")
+    return step
+
+
+def _text(observation: object, place: str) -> str:
+    if not isinstance(observation, str):
+        raise EnvironmentFailed(place, f"the environment returned an observation of type {type(observation).__name__}")
+    return observation
+
+
+def _cause(error: BaseException) -> str:
+    """Names an error in one line; a group by its first member."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

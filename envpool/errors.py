@@ -1,0 +1,75 @@
+"""Everything envpool raises on purpose.
+
+EnvPoolError
+├── UnknownEnvironment    no environment of that name (the message offers the nearest)
+├── UnknownTask           an environment has no such task or split
+├── MissingExtra          an optional dependency is not installed (the message names the extra)
+├── MalformedAction       a policy's text holds no readable action (carries the correction to answer with)
+├── ContextFull           a policy cannot take another turn: its context is used up
+└── EpisodeFailed         one episode could not go on; becomes data in `run_episode`
+    ├── EnvironmentFailed     the environment raised, hung or returned nonsense
+    └── PolicyFailed          the policy raised, hung or returned nonsense
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EnvPoolError(Exception):
+    """Base class of the errors that envpool raises on purpose; its text is one line with a cure."""
+
+
+class UnknownEnvironment(EnvPoolError):
+    """No environment has that name."""
+
+
+class UnknownTask(EnvPoolError):
+    """The environment has no such task, split or task fact."""
+
+
+class MissingExtra(EnvPoolError):
+    """An optional dependency is missing."""
+
+    def __init__(self, environment: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{environment} needs the package {package!r}, which is not installed: "
+            f"pip install 'agentgym-lightning[{extra}]'"
+        )
+
+
+class MalformedAction(EnvPoolError):
+    """A policy's text holds no readable action; `str(error)` is the correction it is answered with."""
+
+
+class ContextFull(EnvPoolError):
+    """The policy has no room left for another turn."""
+
+
+class EpisodeFailed(EnvPoolError):
+    """One episode could not go on.
+
+    Args:
+        place: where it happened, as in ``"reset"`` or ``"step 3"``.
+        cause: what happened, in one line.
+    """
+
+    def __init__(self, place: str, cause: str) -> None:
+        super().__init__(f"{place}: {cause}")
+        self.place = place
+        self.cause = cause
+
+
+class EnvironmentFailed(EpisodeFailed):
+    """The environment raised, hung or returned nonsense."""
+
+
+class PolicyFailed(EpisodeFailed):
+    """The policy raised, hung or returned nonsense."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

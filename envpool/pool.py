@@ -1,0 +1,176 @@
+"""The pool: many sessions at once, bounded, streamed as they finish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from envpool.episode import Limits, Rules, run_episode
+from envpool.errors import EnvPoolError
+from envpool.formats import REACT, ActionFormat
+from envpool.policy import Policy, PolicyLike, as_policy
+from envpool.session import Transport
+from envpool.spec import EnvSpec, get_spec
+from envpool.transports.local import LocalTransport
+from envpool.types import StopReason, Task, Trajectory
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a pool has done so far.
+
+    Attributes:
+        live: episodes being played now, those that wait for their policy or for the consumer included.
+        finished: ended episodes by stop reason.
+        turns: turns of ended episodes.
+    """
+
+    live: int = 0
+    finished: Counter[StopReason] = field(default_factory=Counter)
+    turns: int = 0
+
+
+class EnvPool:
+    """Plays episodes of any environments with any policy, many at once.
+
+    Args:
+        sessions: how many episodes are played at once, at most.
+        format: how thought and action are written.
+        brief: give the environments' one-line instructions instead of the complete ones.
+        max_turns: turn limits that differ from the environments' own, by environment name.
+        limits: time limits.
+        transport: where sessions come from; this process if None.
+
+    Raises:
+        EnvPoolError: `sessions` is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        sessions: int = 64,
+        format: ActionFormat = REACT,
+        brief: bool = False,
+        max_turns: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if sessions < 1:
+            raise EnvPoolError(f"a pool needs at least one session, not {sessions}")
+        self.sessions = sessions
+        self.statistics = Statistics()
+        self._format = format
+        self._brief = brief
+        self._max_turns = dict(max_turns or {})
+        self._limits = limits or Limits()
+        self._transport = transport or LocalTransport(sessions)
+        self._scopes: set[trio.CancelScope] = set()
+        self._stopped = False
+
+    @trio.as_safe_channel
+    async def run(self, tasks: Iterable[Task], policy: PolicyLike, *, samples: int = 1) -> AsyncGenerator[Trajectory]:
+        """Plays every task `samples` times and streams the trajectories in the order in which they finish.
+
+        Use it as ``async with pool.run(tasks, policy) as trajectories: async for trajectory in trajectories``.
+        Leaving the block early cancels what is being played and closes every session. No more than
+        `sessions` episodes are in flight, finished ones that nobody has taken yet included.
+
+        Args:
+            tasks: the problems; may be endless.
+            policy: a `Policy`, or an async function from the conversation to the answer.
+            samples: tries per task.
+
+        Raises:
+            UnknownEnvironment: a task names an environment that there is not.
+        """
+        player = as_policy(policy)
+        jobs = ((task, sample) for task in tasks for sample in range(samples))
+        send, receive = trio.open_memory_channel[Trajectory](0)
+        load = _Load(self.statistics)
+        async with player.running(load), trio.open_nursery() as nursery:
+            for _, first in zip(range(self.sessions), jobs, strict=False):
+                load.change(+1)
+                nursery.start_soon(self._work, first, jobs, player, load, send.clone())
+            send.close()
+            async for trajectory in receive:
+                yield trajectory
+
+    def stop(self) -> None:
+        """Ends all running episodes as ``CANCELLED`` and starts no more; `run` streams their records and ends."""
+        self._stopped = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _work(
+        self,
+        job: tuple[Task, int] | None,
+        jobs: Iterator[tuple[Task, int]],
+        policy: Policy,
+        load: _Load,
+        send: trio.MemorySendChannel[Trajectory],
+    ) -> None:
+        """Plays one episode after the other until there are no more jobs.
+
+        The next job is taken without letting any other task run in between, so that the episodes in flight are
+        the same in every run (see `Load.live`).
+        """
+        rules: dict[str, Rules] = {}
+        async with send:
+            try:
+                while job is not None and not self._stopped:
+                    task, sample = job
+                    if task.environment not in rules:
+                        rules[task.environment] = self._rules(get_spec(task.environment))
+                    with self._cancellable() as scope:
+                        trajectory = await run_episode(
+                            task, sample, policy, self._transport, rules[task.environment], scope
+                        )
+                    self.statistics.finished[trajectory.stop] += 1
+                    self.statistics.turns += len(trajectory.turns)
+                    await send.send(trajectory)
+                    job = next(jobs, None)
+            finally:
+                load.change(-1)
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[trio.CancelScope]:
+        """A scope that `stop` cancels."""
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            yield scope
+        finally:
+            self._scopes.discard(scope)
+
+    def _rules(self, spec: EnvSpec) -> Rules:
+        return Rules(
+            spec=spec,
+            format=self._format,
+            prompt=spec.brief if self._brief else f"{spec.instructions}\n\n{self._format.instructions}",
+            max_turns=self._max_turns.get(spec.name, spec.max_turns),
+            limits=self._limits,
+        )
+
+
+class _Load:
+    """Tells a policy how many episodes are live."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._changed = trio.Event()
+
+    @property
+    def live(self) -> int:
+        return self._statistics.live
+
+    async def wait_change(self) -> None:
+        await self._changed.wait()
+
+    def change(self, by: int) -> None:
+        self._statistics.live += by
+        self._changed.set()
+        self._changed = trio.Event()

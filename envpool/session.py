@@ -1,0 +1,36 @@
+"""A session: one live instance of an environment, wherever it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from envpool.spec import Environment, EnvSpec
+from envpool.types import Step
+
+
+class Session(Protocol):
+    """One live instance of an environment, in this process or elsewhere."""
+
+    @property
+    def environment(self) -> Environment | None:
+        """The environment itself if it lives in this process; experts look at it."""
+
+    async def reset(self, index: int) -> str:
+        """Starts the task `index`; returns the first observation."""
+
+    async def step(self, action: str) -> Step:
+        """Takes one action."""
+
+    async def available_actions(self) -> Sequence[str]:
+        """Some actions that are possible now."""
+
+    async def aclose(self) -> None:
+        """Frees the instance; may be called more than once."""
+
+
+class Transport(Protocol):
+    """Opens sessions."""
+
+    async def open(self, spec: EnvSpec) -> Session:
+        """Opens one session of the environment."""

@@ -1,0 +1,172 @@
+"""What there is to know about an environment, and the registry of environments."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from envpool.errors import EnvPoolError, UnknownEnvironment, UnknownTask, did_you_mean
+from envpool.types import Split, Step, Task
+
+Facts = Mapping[str, int | str]
+"""What is known of a task without playing it, as in ``{"depth": 2, "distractors": 3}``."""
+
+Wanted = Mapping[str, Sequence[int | str]]
+"""Allowed values per fact, as in ``{"depth": [1, 2]}``."""
+
+
+class Environment(Protocol):
+    """One live world in this process. Deterministic by task index: no clock, no global randomness."""
+
+    def reset(self, index: int) -> str:
+        """Starts the task `index` and returns the first observation. May be called again at any time."""
+
+    def step(self, action: str) -> Step:
+        """Takes one action. An action it does not understand is answered in words, never with an exception."""
+
+    def available_actions(self) -> Sequence[str]:
+        """Some actions that are possible now, in a fixed order; enough for a random player."""
+
+    def close(self) -> None:
+        """Frees what the environment holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """An environment's card.
+
+    Attributes:
+        name: how it is called in recipes and item ids.
+        version: changes whenever a task, a rule or a text changes.
+        summary: one line for tables.
+        instructions: what a language model is told before the first observation, without the answer format.
+        brief: the same in one line, for models trained from scratch, to which words mean nothing yet.
+        make: builds an `Environment`; may raise `MissingExtra`.
+        tasks: the task indices of a split, always in the same order.
+        facts: what is known of a task without playing it.
+        max_turns: the turn limit.
+        success_above: an episode succeeded if its score is greater than this. The only success rule there is.
+        score_range: the smallest and the largest score.
+        initial_score: the score before the first action.
+        metric: what a benchmark reports for this environment.
+        expert: plays the environment it is given: yields (thought, action) and reads the environment's state
+            in between. None if there is no expert.
+        extra: the extra that installs what `make` needs; None if nothing is needed.
+        inline: True if every call returns within milliseconds and cannot hang; such an environment is stepped
+            in the pool's own thread. Others get a worker thread per call.
+    """
+
+    name: str
+    version: str
+    summary: str
+    instructions: str
+    brief: str
+    make: Callable[[], Environment]
+    tasks: Callable[[Split], Sequence[int]]
+    facts: Callable[[int], Facts] = lambda index: {}
+    max_turns: int
+    success_above: float
+    score_range: tuple[float, float] = (0.0, 1.0)
+    initial_score: float = 0.0
+    metric: Literal["success", "score"] = "success"
+    expert: Callable[[Any], Iterator[tuple[str, str]]] | None = None
+    extra: str | None = None
+    inline: bool = False
+
+    def success(self, score: float) -> bool:
+        """Applies the environment's success rule."""
+        return score > self.success_above
+
+    def select(
+        self, split: Split | str, count: int | None = None, *, seed: int = 0, where: Wanted | None = None
+    ) -> list[Task]:
+        """Draws tasks of a split, the same on every machine.
+
+        Args:
+            split: ``train``, ``explore`` or ``eval``.
+            count: how many; None for all.
+            seed: another seed gives another draw.
+            where: allowed values per fact; only tasks that match all of them are drawn.
+
+        Returns:
+            `count` different tasks in random order.
+
+        Raises:
+            UnknownTask: a fact that the environment does not have, or fewer than `count` matching tasks.
+        """
+        indices = self.tasks(Split(split))
+        if where:
+            known = self.facts(indices[0])
+            for fact in where:
+                if fact not in known:
+                    raise UnknownTask(
+                        f"{self.name} tasks have no fact {fact!r}{did_you_mean(fact, known)} "
+                        f"(they have: {', '.join(known) or 'none'})"
+                    )
+            indices = [i for i in indices if _matches(self.facts(i), where)]
+        if count is not None and count > len(indices):
+            raise UnknownTask(
+                f"{self.name} has {len(indices)} matching tasks in split {str(split)!r}, fewer than {count}"
+            )
+        drawn = sorted(indices, key=lambda i: hashlib.sha256(f"{self.name} {seed} {i}".encode()).digest())
+        return [Task(self.name, i) for i in drawn[:count]]
+
+
+def _matches(facts: Facts, where: Wanted) -> bool:
+    return all(facts[fact] in allowed for fact, allowed in where.items())
+
+
+EMBEDDED = ("babyai", "maze", "textcraft", "wordle")
+"""The environments that ship with envpool: `envpool.envs.<name>.SPEC`."""
+
+_registered: dict[str, EnvSpec] = {}
+
+
+def register(spec: EnvSpec) -> EnvSpec:
+    """Makes an environment known under its name in this process, and returns its card.
+
+    Raises:
+        EnvPoolError: the name is taken by another environment.
+    """
+    if spec.name in EMBEDDED or _registered.get(spec.name, spec) is not spec:
+        raise EnvPoolError(f"the environment name {spec.name!r} is taken: give yours another name")
+    _registered[spec.name] = spec
+    return spec
+
+
+def environments() -> list[str]:
+    """The names of all known environments, sorted."""
+    return sorted({*EMBEDDED, *_registered})
+
+
+def get_spec(name: str) -> EnvSpec:
+    """Finds an environment by its name, or by the import path of its card as in ``my_package.my_world:SPEC``.
+
+    Raises:
+        UnknownEnvironment: there is none.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in EMBEDDED:
+        found = importlib.import_module(f"envpool.envs.{name}").SPEC
+        assert isinstance(found, EnvSpec)
+        return found
+    if ":" in name:
+        return _import_spec(name)
+    raise UnknownEnvironment(
+        f"unknown environment {name!r}{did_you_mean(name, environments())} (known: {', '.join(environments())})"
+    )
+
+
+def _import_spec(path: str) -> EnvSpec:
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownEnvironment(f"cannot import environment {path!r}: {error}") from error
+    if not isinstance(found, EnvSpec):
+        raise UnknownEnvironment(f"{path!r} is no EnvSpec but {type(found).__name__}")
+    return register(found)

@@ -1,0 +1,89 @@
+"""Sessions in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import trio
+
+from envpool.spec import Environment, EnvSpec
+from envpool.types import Step
+
+T = TypeVar("T")
+
+
+class LocalTransport:
+    """Opens environments as objects of this process.
+
+    An environment whose card says `inline` is called in the pool's own thread. Any other gets a worker thread
+    per call, so that a call that hangs costs nobody but its own episode: when its time is up the thread is
+    abandoned, and the pool gets another in its place.
+
+    Args:
+        threads: how many worker threads may be busy at once.
+    """
+
+    def __init__(self, threads: int = 64) -> None:
+        self._limiter = trio.CapacityLimiter(threads)
+
+    async def open(self, spec: EnvSpec) -> LocalSession:
+        """Builds the environment."""
+        call: _Call = _call_inline if spec.inline else self._call_in_thread
+        return LocalSession(await call(spec.make), call)
+
+    async def _call_in_thread(self, function: Callable[..., T], *args: object) -> T:
+        started = False
+
+        def run() -> T:
+            nonlocal started
+            started = True
+            return function(*args)
+
+        try:
+            return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
+        except trio.Cancelled:
+            if started:
+                self._limiter.total_tokens += 1  # the abandoned thread keeps its token until it returns, if ever
+            raise
+
+
+class _Call(Protocol):
+    def __call__(self, function: Callable[..., T], *args: object) -> Awaitable[T]: ...
+
+
+async def _call_inline(function: Callable[..., T], *args: object) -> T:
+    await trio.lowlevel.checkpoint()
+    return function(*args)
+
+
+class LocalSession:
+    """A session around an `Environment` object."""
+
+    def __init__(self, environment: Environment, call: _Call) -> None:
+        self._environment = environment
+        self._call = call
+        self._closed = False
+
+    @property
+    def environment(self) -> Environment:
+        """The environment itself."""
+        return self._environment
+
+    async def reset(self, index: int) -> str:
+        """Starts the task `index`; returns the first observation."""
+        return await self._call(self._environment.reset, index)
+
+    async def step(self, action: str) -> Step:
+        """Takes one action."""
+        return await self._call(self._environment.step, action)
+
+    async def available_actions(self) -> Sequence[str]:
+        """Some actions that are possible now."""
+        return await self._call(self._environment.available_actions)
+
+    async def aclose(self) -> None:
+        """Frees the environment; the second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._call(self._environment.close)

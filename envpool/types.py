@@ -1,0 +1,145 @@
+"""The words of the pool as data: tasks, steps, turns, trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Split(StrEnum):
+    """What a task may be used for. The splits of an environment share no task."""
+
+    TRAIN = "train"  # expert demonstrations come from here
+    EXPLORE = "explore"  # a policy may try these and learn from what succeeded
+    EVAL = "eval"  # only ever measured
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    DONE = "done"  # the environment said so
+    MAX_TURNS = "max_turns"  # the turn limit of the environment
+    CONTEXT_FULL = "context_full"  # the policy had no room left
+    TIMEOUT = "timeout"  # the time limit of the episode
+    ERROR = "error"  # the environment or the policy failed
+    CANCELLED = "cancelled"  # the pool was told to stop
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Task:
+    """One problem of one environment; the same index is the same problem on every machine."""
+
+    environment: str
+    index: int
+
+    @property
+    def item_id(self) -> str:
+        """The name AgentTraj and AgentEval use, as in ``textcraft_31``."""
+        return f"{self.environment}_{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one action caused.
+
+    Attributes:
+        observation: what the environment answers.
+        score: the score of the episode so far, on the environment's own scale (never a delta).
+        done: whether the episode is over.
+    """
+
+    observation: str
+    score: float
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a policy answers in one turn.
+
+    Attributes:
+        text: the whole answer, thought and action.
+        token_ids: the sampled tokens, stop token included, where the policy has tokens. The pool only
+            carries them: what was sampled is what is trained on.
+        logprobs: the log-probability of each of `token_ids` under the policy that sampled them.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One completion and what it caused.
+
+    Attributes:
+        completion: what the policy answered.
+        action: what was sent to the environment; None where the completion held no readable action and
+            `observation` is the correction.
+        observation: what the policy was answered.
+        score: the score of the episode after this turn, on the environment's own scale.
+    """
+
+    completion: Completion
+    action: str | None
+    observation: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The record of one episode.
+
+    Attributes:
+        task: the problem.
+        sample: which of the tries at this task (0 to K-1).
+        policy: the name of the policy that played.
+        prompt: the instructions given before the first observation.
+        observation: the first observation; empty if the episode failed before it.
+        turns: in order.
+        stop: why it ended.
+        score: the last score on the environment's own scale; None if the episode did not end by itself
+            (``ERROR``, ``TIMEOUT``, ``CANCELLED``): a failed episode is never a number.
+        success: the environment's success rule applied to `score`; None where `score` is None.
+        error: where and why it failed, in one line, if `stop` is ``ERROR`` or ``TIMEOUT``; also set, with the
+            score kept, if all that failed was closing the session.
+        version: the version of the environment.
+        seconds: wall time from opening the session to its end.
+    """
+
+    task: Task
+    sample: int
+    policy: str
+    prompt: str
+    observation: str
+    turns: tuple[Turn, ...]
+    stop: StopReason
+    score: float | None
+    success: bool | None
+    error: str | None = None
+    version: str = ""
+    seconds: float = 0.0
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation, starting with the user. The last observation, which nobody answered, is left out."""
+        conversation = [Message("user", first_message(self.prompt, self.observation))]
+        for turn in self.turns:
+            conversation.append(Message("assistant", turn.completion.text))
+            conversation.append(Message("user", turn.observation))
+        return conversation[:-1] if self.turns else conversation
+
+
+def first_message(prompt: str, observation: str) -> str:
+    """Joins instructions and first observation into the message that opens a conversation."""
+    return f"{prompt}\n\n{observation}" if prompt else observation

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+import envpool
+from envpool import Completion, EnvPool, EnvSpec, Limits, Step, StopReason, Task, collect, run_sync
+
+
+class Counting:
+    """Counts to a number: the action ``up`` adds one; the index is the number."""
+
+    open_worlds = 0
+
+    def __init__(self) -> None:
+        type(self).open_worlds += 1
+        self.goal = self.at = 0
+
+    def reset(self, index: int) -> str:
+        self.goal, self.at = index, 0
+        return f"Count to {index}."
+
+    def step(self, action: str) -> Step:
+        self.at += action == "up"
+        return Step(f"You are at {self.at}.", float(self.at == self.goal), self.at == self.goal)
+
+    def available_actions(self) -> Sequence[str]:
+        return ["up", "stay"]
+
+    def close(self) -> None:
+        type(self).open_worlds -= 1
+
+
+def count_up(world: Counting):
+    while True:
+        yield f"At {world.at} of {world.goal}.", "up"
+
+
+def card(name: str, make=Counting, **changes) -> EnvSpec:
+    spec = EnvSpec(
+        name=name, version="1", summary="counts", instructions="Count with up.", brief="Count.", make=make,
+        tasks=lambda split: range(1, 10), max_turns=5, success_above=0.5, expert=count_up, inline=True,
+    )  # fmt: skip
+    return envpool.register(replace(spec, **changes))
+
+
+COUNTING = card("counting")
+
+
+async def answer_up(conversation) -> str:
+    return "Action:\nup"
+
+
+def play(tasks, policy=answer_up, samples=1, **options):
+    return collect(EnvPool(**options), tasks, policy, samples=samples)
+
+
+def test_an_episode_is_recorded_from_reset_to_done():
+    (trajectory,) = play([Task("counting", 2)])
+    assert (trajectory.stop, trajectory.score, trajectory.success) == (StopReason.DONE, 1.0, True)
+    assert [turn.observation for turn in trajectory.turns] == ["You are at 1.", "You are at 2."]
+    assert [message.role for message in trajectory.messages] == ["user", "assistant", "user", "assistant"]
+    assert trajectory.messages[0].content.endswith("<the action>\n\nCount to 2.")
+
+
+def test_the_turn_limit_ends_an_episode_without_success():
+    (trajectory,) = play([Task("counting", 9)])
+    assert (trajectory.stop, trajectory.score, trajectory.success) == (StopReason.MAX_TURNS, 0.0, False)
+    assert len(trajectory.turns) == 5
+
+
+def test_a_recipe_can_set_another_turn_limit():
+    (trajectory,) = play([Task("counting", 9)], max_turns={"counting": 9})
+    assert trajectory.success
+
+
+def test_an_answer_without_action_is_corrected_and_costs_a_turn():
+    async def mumbles_first(conversation) -> str:
+        return "Action:\nup" if len(conversation) > 1 else "I do not know."
+
+    (trajectory,) = play([Task("counting", 1)], mumbles_first)
+    assert [turn.action for turn in trajectory.turns] == [None, "up"]
+    assert "Action:" in trajectory.turns[0].observation
+    assert trajectory.success
+
+
+def test_256_sessions_play_at_once():
+    together = trio.Event()
+    waiting = 0
+
+    async def wait_for_all(conversation) -> str:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 256:
+            together.set()
+        await together.wait()
+        return "Action:\nup"
+
+    trajectories = play([Task("counting", 1)], wait_for_all, samples=256, sessions=256)
+    assert len(trajectories) == 256
+    assert all(trajectory.success for trajectory in trajectories)
+    assert Counting.open_worlds == 0
+
+
+def test_no_more_sessions_than_asked_for_even_if_nobody_takes_the_trajectories():
+    pool = EnvPool(sessions=4)
+
+    async def main():
+        async with pool.run([Task("counting", 1)] * 50, answer_up) as trajectories:
+            await anext(trajectories)
+            await trio.testing.wait_all_tasks_blocked()
+            assert pool.statistics.live == 4
+            assert Counting.open_worlds <= 4
+            assert sum(pool.statistics.finished.values()) <= 1 + 4
+            assert len([trajectory async for trajectory in trajectories]) == 49
+
+    trio.run(main)
+    assert pool.statistics.live == 0
+
+
+def test_leaving_early_cancels_the_rest_and_closes_every_session():
+    async def main():
+        async with EnvPool(sessions=8).run([Task("counting", 3)] * 100, answer_up) as trajectories:
+            async for _ in trajectories:
+                break
+
+    trio.run(main)
+    assert Counting.open_worlds == 0
+
+
+def test_a_stopped_pool_streams_what_it_had_as_cancelled():
+    pool, calls = EnvPool(sessions=3), []
+
+    async def third_stops_the_pool(conversation) -> str:
+        calls.append(1)
+        if len(calls) == 3:
+            pool.stop()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def main():
+        async with pool.run([Task("counting", 1)] * 9, third_stops_the_pool) as trajectories:
+            return [trajectory async for trajectory in trajectories]
+
+    cancelled = trio.run(main)
+    assert [(t.stop, t.score, t.error) for t in cancelled] == [(StopReason.CANCELLED, None, None)] * 3
+
+
+def breaking(**methods):
+    return type("Breaking", (Counting,), methods)
+
+
+def raises(self, *args):
+    raise KeyError("lost")
+
+
+def hangs(self, *args):
+    threading.Event().wait(60)
+
+
+FAILURES = {
+    "raises-in-make": ({"__init__": raises}, "open: KeyError: 'lost'"),
+    "raises-in-reset": ({"reset": raises}, "reset: KeyError: 'lost'"),
+    "raises-in-step": ({"step": raises}, "turn 1: KeyError: 'lost'"),
+    "no-text": ({"reset": lambda self, index: 5}, "reset: the environment returned an observation of type int"),
+    "no-step": ({"step": lambda self, action: None}, "turn 1: the environment returned NoneType, not a Step"),
+    "nan": ({"step": lambda self, action: Step("", float("nan"), False)}, "turn 1: the environment returned the score"),
+    "score-text": ({"step": lambda self, action: Step("", "1", False)}, "turn 1: the environment returned the score"),
+    "done-text": ({"step": lambda self, action: Step("", 0.0, "no")}, "turn 1: the environment returned done='no'"),
+    "hangs-in-reset": ({"reset": hangs}, "reset: the environment took more than 0.2 s"),
+    "hangs-in-step": ({"step": hangs}, "turn 1: the environment took more than 0.2 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_an_environment_that_fails_costs_its_own_episode_only(name):
+    methods, error = FAILURES[name]
+    card(name, breaking(**methods), inline="hangs" not in name)
+    tasks = [Task("counting", 2), Task(name, 1), Task("counting", 3)]
+    good, bad, also_good = play(tasks, limits=Limits(step_seconds=0.2))
+    assert good.success
+    assert also_good.success
+    assert (bad.stop, bad.score, bad.success) == (StopReason.ERROR, None, None)
+    assert bad.error.startswith(error)
+    assert "\n" not in bad.error
+
+
+def test_hung_environments_do_not_use_up_the_threads():
+    card("mostly-hangs", breaking(reset=lambda self, index: hangs(self) if index < 9 else "fine"), inline=False)
+    tasks = [Task("mostly-hangs", index) for index in range(1, 10)]
+    *hung, last = play(tasks, sessions=2, limits=Limits(step_seconds=0.1))
+    assert all(trajectory.stop is StopReason.ERROR for trajectory in hung)
+    assert last.stop is StopReason.MAX_TURNS
+
+
+def test_a_session_that_does_not_close_keeps_its_score_and_says_so():
+    card("will-not-close", breaking(close=raises))
+    (trajectory,) = play([Task("will-not-close", 1)])
+    assert (trajectory.stop, trajectory.score) == (StopReason.DONE, 1.0)
+    assert trajectory.error == "close: KeyError: 'lost'"
+
+
+async def policy_raises(conversation):
+    raise ValueError("no idea")
+
+
+async def policy_answers_none(conversation):
+    return None
+
+
+async def policy_hangs(conversation):
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [
+        (policy_raises, "turn 1: ValueError: no idea"),
+        (policy_answers_none, "act: expected the answer as str, got NoneType"),
+        (policy_hangs, "turn 1: the policy took more than 0.1 s"),
+    ],
+)
+def test_a_policy_that_fails_costs_its_own_episode_only(policy, error):
+    async def fails_on_two(conversation) -> str:
+        return await (policy(conversation) if "to 2." in conversation[0].content else answer_up(conversation))
+
+    tasks = [Task("counting", n) for n in (1, 2, 3)]
+    trajectories = play(tasks, fails_on_two, limits=Limits(policy_seconds=0.1))
+    assert [trajectory.success for trajectory in trajectories] == [True, None, True]
+    assert trajectories[1].error == error
+
+
+def test_an_actor_that_cannot_be_opened_costs_its_own_episode_only():
+    class NoActor:
+        name = "none"
+
+        def running(self, load):
+            return envpool.ExpertPolicy().running(load)
+
+        @asynccontextmanager
+        async def actor(self, episode):
+            raise RuntimeError("no room")
+            yield
+
+    (trajectory,) = play([Task("counting", 1)], NoActor())
+    assert trajectory.error == "actor: RuntimeError: no room"
+
+
+def test_an_episode_has_a_time_limit():
+    clock = trio.testing.MockClock(autojump_threshold=0)
+
+    async def slow(conversation) -> str:
+        await trio.sleep(40)
+        return "Action:\nup"
+
+    async def main():
+        async with EnvPool(limits=Limits(episode_seconds=100)).run([Task("counting", 9)], slow) as trajectories:
+            return [trajectory async for trajectory in trajectories]
+
+    (trajectory,) = trio.run(main, clock=clock)
+    assert (trajectory.stop, trajectory.score, len(trajectory.turns)) == (StopReason.TIMEOUT, None, 2)
+    assert trajectory.error == "took more than 100 s"
+
+
+def test_a_policy_without_room_ends_the_episode_with_the_score_so_far():
+    async def full(conversation) -> str:
+        if len(conversation) > 3:
+            raise envpool.ContextFull
+        return "Action:\nup"
+
+    (trajectory,) = play([Task("counting", 5)], full)
+    assert (trajectory.stop, trajectory.score, len(trajectory.turns)) == (StopReason.CONTEXT_FULL, 0.0, 2)
+
+
+def test_experts_and_random_players_play_every_environment():
+    expert, random = (
+        play([Task("counting", 2)], policy)[0] for policy in (envpool.ExpertPolicy(), envpool.RandomPolicy(3))
+    )
+    assert expert.success
+    assert expert.turns[0].completion.text == "Thought:\nAt 0 of 2.\n\nAction:\nup"
+    assert random.turns[0].action in ("up", "stay")
+    assert play([Task("counting", 2)], envpool.RandomPolicy(3))[0].turns == random.turns
+
+
+def test_an_environment_without_expert_says_so():
+    card("expertless", expert=None)
+    (trajectory,) = play([Task("expertless", 2)], envpool.ExpertPolicy())
+    assert trajectory.error == "actor: EnvPoolError: expertless has no expert"
+
+
+def test_an_unknown_environment_is_the_callers_mistake():
+    with pytest.raises(envpool.UnknownEnvironment, match="did you mean 'counting'"):
+        play([Task("countin", 1)])
+
+
+def test_ctrl_c_is_still_ctrl_c():
+    async def interrupted(conversation) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play([Task("counting", 1)], interrupted)
+    assert Counting.open_worlds == 0
+
+
+def test_run_sync_raises_the_one_error_itself():
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(policy_raises, ())
+
+    with pytest.raises(ValueError, match="no idea"):
+        run_sync(main)
+
+
+def test_token_ids_and_logprobs_are_carried_as_they_are():
+    class Tokens:
+        name = "tokens"
+
+        def running(self, load):
+            return envpool.ExpertPolicy().running(load)
+
+        @asynccontextmanager
+        async def actor(self, episode):
+            yield self
+
+        async def act(self, observation):
+            return Completion("Action:\nup", (4, 2), (-0.5, -0.25))
+
+    (trajectory,) = play([Task("counting", 1)], Tokens())
+    assert trajectory.turns[0].completion == Completion("Action:\nup", (4, 2), (-0.5, -0.25))
+
+
+def test_live_counts_a_worker_from_its_first_job_to_its_last():
+    seen = []
+
+    class Watching(envpool.ExpertPolicy):
+        def running(self, load):
+            self.load = load
+            return super().running(load)
+
+        @asynccontextmanager
+        async def actor(self, episode):
+            seen.append(self.load.live)
+            async with super().actor(episode) as actor:
+                yield actor
+
+    play([Task("counting", 1)], Watching(), samples=7, sessions=3)
+    assert seen[:3] == [3, 3, 3]
+    assert len(seen) == 7
+
+
+def test_a_pool_needs_a_session():
+    with pytest.raises(envpool.EnvPoolError, match="at least one session"):
+        EnvPool(sessions=0)
