@@ -1,0 +1,75 @@
+"""Teaches a language model to act in many text environments, on PyTorch Lightning.
+
+    cli            the commands; catalogue: what `agentgym envs` shows
+    recipe         YAML and overrides to a checked Recipe; settings: its schema; checks: what can be wrong
+    fit            the method on one page: fit, evaluate, collect
+    models         a model and its tokenizer from a recipe; LoRA
+    data/          codec (turns to tokens and back), packing, datamodule, store (Parquet)
+    modules/       the LightningModules that learn: AgentModule and what is made of it
+    generation/    a policy that is a model in this process: engine, sampling
+    evaluation/    the benchmark, its statistics, its report
+    tracking       Weights & Biases; progress: what the terminal shows
+    errors         everything raised on purpose
+
+envpool plays the environments; the two meet at `envpool.Policy`. Names below are imported when they are first
+used, so that `import agentgym` costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentgym import fit
+    from agentgym.data.codec import Codec, TokenSequence
+    from agentgym.errors import AgentGymError, DataError, ModelError, RecipeError, RunError
+    from agentgym.generation import LocalPolicy, Sampling
+    from agentgym.models import load_model, load_tokenizer
+    from agentgym.modules import AgentEvol, AgentModule, BehavioralCloning
+    from agentgym.recipe import load_recipe, save_recipe
+    from agentgym.settings import Recipe
+
+__all__ = [
+    "AgentEvol",
+    "AgentGymError",
+    "AgentModule",
+    "BehavioralCloning",
+    "Codec",
+    "DataError",
+    "LocalPolicy",
+    "ModelError",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "Sampling",
+    "TokenSequence",
+    "fit",
+    "load_model",
+    "load_recipe",
+    "load_tokenizer",
+    "save_recipe",
+]
+
+_ROOMS = {
+    "agentgym.data.codec": ("Codec", "TokenSequence"),
+    "agentgym.errors": ("AgentGymError", "DataError", "ModelError", "RecipeError", "RunError"),
+    "agentgym.generation": ("LocalPolicy", "Sampling"),
+    "agentgym.models": ("load_model", "load_tokenizer"),
+    "agentgym.modules": ("AgentEvol", "AgentModule", "BehavioralCloning"),
+    "agentgym.recipe": ("load_recipe", "save_recipe"),
+    "agentgym.settings": ("Recipe",),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:  # the room itself: agentgym.fit
+        return importlib.import_module(f"agentgym.{name}")
+    raise AttributeError(f"module 'agentgym' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""`python -m agentgym` is `agentgym`."""
+
+from agentgym.cli import command
+
+command()

@@ -1,0 +1,383 @@
+"""What can be wrong with a recipe whose keys and types are right.
+
+Every function yields complaints; nothing here imports torch or a user's module.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from agentgym.errors import RecipeError
+from agentgym.settings import (
+    EnvironmentSettings,
+    EvolSettings,
+    GenerationSettings,
+    LearningSettings,
+    LoraSettings,
+    ModelSettings,
+    PoolSettings,
+    Recipe,
+    StrategyName,
+    TinySettings,
+    TrainerSettings,
+)
+from envpool import EnvPoolError, EnvSpec, Split, get_spec
+from envpool.errors import did_you_mean
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
+FSDP_PRECISIONS = ("32-true", "bf16-mixed")
+PLAYERS = ("expert", "random")
+"""Names of players that need no model; they can be measured and can collect, but not learn."""
+
+COUNTS = {Split.TRAIN: "expert", Split.EXPLORE: "explore", Split.EVAL: "eval"}
+"""Which setting of an environment says how many tasks of a split are used."""
+
+
+class Complaint(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        key: dotted key of the setting; empty if it is about no one setting.
+        text: what is wrong, with a cure, in one line.
+    """
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Range:
+    low: float
+    high: float = math.inf
+    above: bool = False  # the low end itself is not allowed
+
+    def holds(self, value: float) -> bool:
+        return math.isfinite(value) and (value > self.low if self.above else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        low = f"greater than {self.low:g}" if self.above else f"at least {self.low:g}"
+        return low if math.isinf(self.high) else f"{low} and at most {self.high:g}"
+
+
+_ONE = _Range(1)
+_ZERO = _Range(0)
+_POSITIVE = _Range(0, above=True)
+_SHARE = _Range(0, 1)
+
+_RANGES: Mapping[type, Mapping[str, _Range]] = {
+    Recipe: {"seed": _ZERO},
+    ModelSettings: {"context": _ONE},
+    TinySettings: {
+        "hidden": _ONE,
+        "layers": _ONE,
+        "heads": _ONE,
+        "kv_heads": _ONE,
+        "intermediate": _ONE,
+        "vocabulary": _Range(300),  # 256 bytes, the control tokens and some merges
+    },
+    LoraSettings: {"rank": _ONE, "alpha": _ONE, "dropout": _SHARE},
+    EnvironmentSettings: {"expert": _ZERO, "explore": _ZERO, "eval": _ZERO, "max_turns": _ONE, "cap": _ONE},
+    LearningSettings: {
+        "steps": _ONE,
+        "epochs": _ONE,
+        "tokens_per_step": _ONE,
+        "tokens_per_row": _ONE,
+        "lr": _POSITIVE,
+        "weight_decay": _ZERO,
+        "warmup": _SHARE,
+        "clip": _POSITIVE,
+    },
+    EvolSettings: {"iterations": _ZERO, "samples": _ONE, "temperature": _ZERO, "top_p": _Range(0, 1, above=True)},
+    GenerationSettings: {"max_tokens": _ONE, "batch": _ONE},
+    PoolSettings: {
+        "sessions": _ONE,
+        "workers": _ONE,
+        "step_seconds": _POSITIVE,
+        "policy_seconds": _POSITIVE,
+        "episode_seconds": _POSITIVE,
+    },
+    TrainerSettings: {"devices": _ONE, "num_nodes": _ONE, "checkpoint_every": _ONE, "threads": _ONE},
+}
+
+
+def complaints_about(recipe: Recipe) -> list[Complaint]:
+    """Returns all that is wrong with a recipe, whatever it is used for."""
+    return [
+        *_numbers(recipe),
+        *_run(recipe),
+        *_model(recipe.model, recipe.generation),
+        *_learner(recipe.module),
+        *_environments(recipe),
+        *_data(recipe.data),
+        *_learning(recipe),
+        *_trainer(recipe.trainer),
+    ]
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Checks a recipe that was made in Python; `load_recipe` does it for files.
+
+    Raises:
+        RecipeError: with all complaints.
+    """
+    _raise(complaints_about(recipe))
+
+
+def check_fit(recipe: Recipe) -> None:
+    """Checks what only `fit` needs of a recipe.
+
+    Raises:
+        RecipeError: with all complaints.
+    """
+    complaints = list(_in_process(recipe))
+    if recipe.model.name in PLAYERS:
+        complaints.append(
+            Complaint("model.name", f"{recipe.model.name!r} cannot learn: name a model, or use `agentgym eval`")
+        )
+    if not learns(recipe):
+        complaints.append(Complaint("", "nothing to learn from: set environments.NAME.expert or data"))
+    if recipe.evol.iterations and not any(e.explore for e in recipe.environments.values()):
+        complaints.append(Complaint("", "nothing to explore: set environments.NAME.explore, or evol.iterations=0"))
+    _raise(complaints)
+
+
+def check_play(recipe: Recipe, split: Split) -> None:
+    """Checks what playing the tasks of a split needs of a recipe (`eval`, `collect`).
+
+    Raises:
+        RecipeError: with all complaints.
+    """
+    complaints = list(_in_process(recipe))
+    count = COUNTS[split]
+    if not any(getattr(e, count) for e in recipe.environments.values()):
+        complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
+    _raise(complaints)
+
+
+def learns(recipe: Recipe) -> bool:
+    """Whether there is anything that the recipe could learn from."""
+    return bool(recipe.data) or any(e.expert for e in recipe.environments.values())
+
+
+def _raise(complaints: list[Complaint]) -> None:
+    if complaints:
+        raise RecipeError([f"{c.key}: {c.text}" if c.key else c.text for c in complaints])
+
+
+def _in_process(recipe: Recipe) -> Iterator[Complaint]:
+    for name, settings in recipe.environments.items():
+        if settings.endpoints:
+            text = "this version plays environments in its own process only: leave the list empty"
+            yield Complaint(f"environments.{name}.endpoints", text)
+
+
+def _numbers(section: Any, key: str = "") -> Iterator[Complaint]:
+    """Walks all sections and holds every number against its range."""
+    ranges = _RANGES.get(type(section), {})
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        path = f"{key}{field.name}"
+        if field.name in ranges and value is not None and not ranges[field.name].holds(value):
+            yield Complaint(path, f"{value} is out of range: it must be {ranges[field.name]}")
+        elif dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{path}.")
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                if dataclasses.is_dataclass(item):
+                    yield from _numbers(item, f"{path}.{name}.")
+
+
+def _run(recipe: Recipe) -> Iterator[Complaint]:
+    if not re.fullmatch(r"\w[\w.-]*", recipe.name):
+        yield Complaint("name", f"{recipe.name!r} cannot name a folder: use letters, digits, '-', '_' and '.'")
+    if Path(recipe.output).is_file():
+        yield Complaint("output", f"{recipe.output!r} is a file: name a folder")
+
+
+def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Complaint]:
+    tiny = model.tiny
+    looks_like_path = model.name.startswith((".", "/", "~")) or model.name.count("/") > 1 or "\\" in model.name
+    if looks_like_path or Path(model.name).is_dir():
+        if not (Path(model.name).expanduser() / "config.json").is_file():
+            what = "holds no config.json" if Path(model.name).is_dir() else "does not exist"
+            yield Complaint("model.name", f"the folder {model.name!r} {what}: name a folder in the Hugging Face layout")
+    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.name):
+        yield Complaint(
+            "model.name", f"{model.name!r} is neither `tiny`, a Hugging Face id (`owner/model`) nor a folder"
+        )
+    if model.name == "tiny" and min(tiny.heads, tiny.kv_heads) > 0:
+        if tiny.hidden % tiny.heads:
+            yield Complaint("model.tiny.heads", f"{tiny.heads} heads do not divide the width {tiny.hidden} evenly")
+        if tiny.heads % tiny.kv_heads:
+            yield Complaint(
+                "model.tiny.kv_heads", f"{tiny.kv_heads} kv_heads do not divide the {tiny.heads} heads evenly"
+            )
+    if generation.max_tokens >= model.context:
+        text = f"{generation.max_tokens} tokens of one answer leave no room in a context of {model.context}"
+        yield Complaint("generation.max_tokens", text)
+
+
+def _learner(path: str) -> Iterator[Complaint]:
+    """Looks whether a class is there by reading its module's source, without importing it."""
+    module, _, name = path.rpartition(".")
+    if not module:
+        yield Complaint("module", f"{path!r} is no import path: write `package.module.Class`")
+        return
+    found = _find(module)
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        yield Complaint(
+            "module", f"there is no Python module {module!r}: install it, or start agentgym in the folder that holds it"
+        )
+        return
+    try:
+        names = _names(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+    except SyntaxError as error:
+        yield Complaint("module", f"{found.origin}, line {error.lineno}: {error.msg}")
+        return
+    if name not in names:
+        yield Complaint("module", f"the module {module!r} has no {name!r}{did_you_mean(name, names)}")
+    elif not names[name]:
+        yield Complaint("module", f"{path!r} is no subclass of agentgym.AgentModule")
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Finds a module without importing it or its parents, which `importlib.util.find_spec` would."""
+    first, *rest = module.split(".")
+    try:
+        found = importlib.util.find_spec(first)
+    except ValueError:  # a name that is being run as a program has no spec
+        return None
+    path = first
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        path = f"{path}.{part}"
+        found = PathFinder.find_spec(path, list(found.submodule_search_locations))
+    return found
+
+
+def _names(tree: ast.Module) -> dict[str, bool]:
+    """Returns the names a module offers; False for what cannot be a module that learns.
+
+    A module with `__getattr__` offers what its strings say.
+    """
+    names: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {alias.asname or alias.name: True for alias in node.names}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            names[node.name] = bool(node.bases)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names[node.name] = False
+        elif isinstance(node, ast.Assign):
+            names |= {target.id: True for target in node.targets if isinstance(target, ast.Name)}
+    if "__getattr__" in names:
+        strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        names |= {value: True for value in strings if isinstance(value, str) and value.isidentifier()}
+    return names
+
+
+def _environments(recipe: Recipe) -> Iterator[Complaint]:
+    if not recipe.environments:
+        yield Complaint(
+            "environments", "there is none: add one, as in `maze: {eval: 100}` (`agentgym envs` lists them)"
+        )
+    for name, settings in recipe.environments.items():
+        key = f"environments.{name}"
+        try:
+            spec = get_spec(name)
+            if spec.extra is not None and not settings.endpoints:
+                spec.make().close()
+        except EnvPoolError as error:
+            yield Complaint(key, str(error))
+            continue
+        yield from _environment(key, spec, settings)
+
+
+def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iterator[Complaint]:
+    for address in settings.endpoints:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            yield Complaint(f"{key}.endpoints", f"{address!r} is no address: write it as http://host:port")
+        elif parts.username or parts.password:
+            yield Complaint(f"{key}.endpoints", "an address must not hold a password: a recipe is saved and logged")
+    if settings.keep_above is not None and settings.keep_above >= spec.score_range[1]:
+        text = (
+            f"no score of {spec.name} is greater than {settings.keep_above:g} (they go up to {spec.score_range[1]:g})"
+        )
+        yield Complaint(f"{key}.keep_above", text)
+    facts = spec.facts(spec.tasks(Split.TRAIN)[0])
+    for fact in settings.where:
+        if fact not in facts:
+            known = ", ".join(facts) or "none"
+            text = f"{spec.name} tasks have no fact {fact!r}{did_you_mean(fact, facts)} (they have: {known})"
+            yield Complaint(f"{key}.where.{fact}", text)
+    if settings.where.keys() <= facts.keys():
+        for split, count in COUNTS.items():
+            yield from _count(f"{key}.{count}", spec, split, getattr(settings, count), settings.where)
+
+
+def _count(key: str, spec: EnvSpec, split: Split, wanted: int, where: Mapping[str, list[Any]]) -> Iterator[Complaint]:
+    """Stops at the first `wanted` tasks that match: to look at the facts of all would take seconds."""
+    matching = (index for index in spec.tasks(split) if _matches(spec.facts(index), where))
+    found = sum(1 for _ in itertools.islice(matching, max(wanted, 0)))
+    if found < wanted:
+        that = " that match `where`" if where else ""
+        yield Complaint(key, f"{spec.name} has {found} tasks in split {str(split)!r}{that}, fewer than {wanted}")
+
+
+def _matches(facts: Mapping[str, int | str], where: Mapping[str, list[Any]]) -> bool:
+    return all(facts[fact] in allowed for fact, allowed in where.items())
+
+
+def _data(files: list[str]) -> Iterator[Complaint]:
+    for name in files:
+        path = Path(name)
+        if not path.is_file():
+            near = [str(p) for p in path.parent.glob("*") if p.is_file()]
+            yield Complaint("data", f"there is no file {name!r}{did_you_mean(name, near)}")
+        elif path.suffix not in (".json", ".parquet"):
+            yield Complaint(
+                "data", f"{name!r} is no trajectory file: its name should end in .json (AgentTraj) or .parquet"
+            )
+
+
+def _learning(recipe: Recipe) -> Iterator[Complaint]:
+    phases = [("bc", recipe.bc, learns(recipe)), ("learn", recipe.learn, learns(recipe) and recipe.evol.iterations > 0)]
+    for key, settings, used in phases:
+        if settings.steps is not None and settings.epochs is not None:
+            yield Complaint(key, f"both steps ({settings.steps}) and epochs ({settings.epochs}) are given: keep one")
+        elif used and settings.steps is None and settings.epochs is None:
+            yield Complaint(key, f"says not how long to learn: give {key}.steps or {key}.epochs")
+    if recipe.evol.temperature == 0 and recipe.evol.samples > 1:
+        yield Complaint(
+            "evol.samples", f"{recipe.evol.samples} tries at temperature 0 are all the same: raise evol.temperature"
+        )
+
+
+def _trainer(trainer: TrainerSettings) -> Iterator[Complaint]:
+    if trainer.accelerator not in ACCELERATORS:
+        near = did_you_mean(trainer.accelerator, ACCELERATORS)
+        yield Complaint("trainer.accelerator", f"{trainer.accelerator!r} is not one of {', '.join(ACCELERATORS)}{near}")
+    if trainer.precision not in PRECISIONS:
+        near = did_you_mean(trainer.precision, PRECISIONS)
+        yield Complaint("trainer.precision", f"{trainer.precision!r} is not one of {', '.join(PRECISIONS)}{near}")
+    elif trainer.strategy is StrategyName.fsdp and trainer.precision not in FSDP_PRECISIONS:
+        text = f"{trainer.precision!r} does not go with fsdp: use {' or '.join(FSDP_PRECISIONS)}"
+        yield Complaint("trainer.precision", text)
+    devices = trainer.devices * trainer.num_nodes
+    if trainer.strategy is StrategyName.auto and devices > 1:
+        yield Complaint("trainer.strategy", f"`auto` uses one device, not {devices}: set it to ddp or fsdp")

@@ -1,0 +1,40 @@
+"""Everything agentgym raises on purpose; the command line prints it as one line (or one a complaint).
+
+AgentGymError
+├── RecipeError      a recipe or an override is wrong; carries all complaints together
+├── DataError        a trajectory file cannot be used
+├── ModelError       a model or tokenizer cannot be loaded, or its chat template cannot be used
+└── RunError         a run folder belongs to another recipe, or cannot be written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AgentGymError(Exception):
+    """Base class of the errors that agentgym raises on purpose; its text is one line with a cure."""
+
+
+class RecipeError(AgentGymError):
+    """A recipe cannot be used.
+
+    Args:
+        complaints: every complaint about it, each one line with a cure.
+    """
+
+    def __init__(self, complaints: Sequence[str]) -> None:
+        super().__init__("\n".join(complaints))
+        self.complaints = list(complaints)
+
+
+class DataError(AgentGymError):
+    """A trajectory file cannot be used."""
+
+
+class ModelError(AgentGymError):
+    """A model or tokenizer cannot be loaded or used."""
+
+
+class RunError(AgentGymError):
+    """A run folder cannot be used."""

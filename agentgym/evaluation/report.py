@@ -1,0 +1,350 @@
+"""The report of a run: a table for the terminal, report.json and report.md.
+
+The table and report.md depend on what was measured only; wall times, versions and the machine are in report.json.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agentgym.data.store import write_atomically
+from agentgym.evaluation.agenteval import Comparison, Difference, EnvironmentResult, MacroResult, Result, compare
+
+COLUMNS = 80
+"""A table that would be wider than this has a row per environment instead of a row per iteration."""
+
+PACKAGES = ("agentgym-lightning", "torch", "lightning", "transformers", "peft", "trio", "polars", "minigrid")
+"""The packages whose versions a report names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explored:
+    """What an iteration's exploration brought.
+
+    Attributes:
+        tried: episodes played.
+        finished: of these, those that came to an end by themselves.
+        errored: of these, those that did not.
+        succeeded: of the finished, those that the environment's success rule accepts.
+        kept: of the succeeded, those that were learned from.
+        newly_solved: tasks that succeeded for the first time in the run.
+    """
+
+    tried: int
+    finished: int
+    errored: int
+    succeeded: int
+    kept: int
+    newly_solved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a learning phase consumed.
+
+    Attributes:
+        steps: optimiser steps.
+        tokens: tokens seen, each as often as it was seen.
+        trajectories: how many different trajectories there were to learn from.
+    """
+
+    steps: int
+    tokens: int
+    trajectories: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """One row of the report.
+
+    Attributes:
+        iteration: 0 is behavioural cloning; the control carries the number of the iteration that it is matched to.
+        result: how the policy did on the held-out tasks.
+        learned: what it learned from.
+        explored: what exploration brought; None where nothing was explored.
+    """
+
+    iteration: int
+    result: Result
+    learned: Learned
+    explored: Explored | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row as report.json has it."""
+        macro = self.result.macro
+        row: dict[str, Any] = {
+            "iteration": self.iteration,
+            "macro": {"success": macro.success, "score": macro.score},
+            "environments": {
+                name: {**asdict(result), "success_interval": list(result.success_interval)}
+                for name, result in self.result.environments.items()
+            },
+        }
+        if self.explored is not None:
+            row["explored"] = asdict(self.explored)
+        return {**row, "learned": asdict(self.learned)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run measured.
+
+    Attributes:
+        name: of the run.
+        seed: of the run.
+        recipe: the resolved recipe.
+        iterations: in order; the first is behavioural cloning.
+        control: behavioural cloning continued for as many steps; None without one.
+        seconds: wall time of each part of the run.
+        versions: of Python and the packages, see `installed_versions`.
+        machine: what it ran on, see `describe_machine`.
+    """
+
+    name: str
+    seed: int
+    recipe: Mapping[str, Any]
+    iterations: Sequence[Iteration]
+    control: Iteration | None
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The last iteration against iteration 0 and against the control, where there are such."""
+        first, last = self.iterations[0], self.iterations[-1]
+        candidate = f"iteration {last.iteration}"
+        found = []
+        if last is not first:
+            found.append(compare(first.result, last.result, names=(f"iteration {first.iteration}", candidate)))
+        if self.control is not None:
+            found.append(compare(self.control.result, last.result, names=("control", candidate)))
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the whole report in types that JSON has. Shares are between 0 and 1."""
+        keys = ("baseline", "candidate", "difference", "p_value", "tasks")
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "recipe": dict(self.recipe),
+            "iterations": [iteration.to_json() for iteration in self.iterations],
+            "control": None if self.control is None else self.control.to_json(),
+            "comparisons": [{key: getattr(comparison, key) for key in keys} for comparison in self.comparisons],
+            "seconds": dict(self.seconds),
+            "versions": dict(self.versions),
+            "machine": dict(self.machine),
+        }
+
+    def rows(self) -> dict[str, Result]:
+        """What the table shows: the label of each row and its result."""
+        labels = {f"{i.iteration}" if i.iteration else "0 (BC)": i.result for i in self.iterations}
+        return labels if self.control is None else {**labels, "control": self.control.result}
+
+    def table(self) -> Table:
+        """Returns the table for the terminal."""
+        return results_table(self.rows(), title=f"{self.name}: % of held-out tasks solved [95 % interval]")
+
+    def lines(self) -> list[str]:
+        """Says in plain words what the table means."""
+        last = self.iterations[-1].result
+        gains = [f"{_gain(c)} ({_p(c.p_value)})" for c in self.comparisons]
+        counts = f"{last.tasks} held-out tasks, coverage {last.finished}/{last.tasks}."
+        said = [f"{self._subject()}: {', '.join(gains)}; {counts}" if gains else f"{self._subject()}: {counts}"]
+        said += [
+            f"Compared with {c.baseline} on the {c.tasks} tasks that both finished."
+            for c in self.comparisons
+            if c.tasks < last.tasks
+        ]
+        return said + [line for label, result in self.rows().items() for line in _unfinished(label, result)]
+
+    def write(self, folder: Path) -> None:
+        """Writes report.json and report.md into a folder, each whole or not at all.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(folder / "report.json", f"{text}\n".encode())
+        write_atomically(folder / "report.md", self.markdown().encode())
+
+    def markdown(self) -> str:
+        """Returns report.md."""
+        header, *cells = _matrix(self.rows(), between=" ")
+        parts = [
+            f"# {self.name}",
+            "\n\n".join(self.lines()),
+            "## Success on held-out tasks, %",
+            _markdown_table(header, cells),
+            "In brackets 95 % intervals: Wilson's for an environment; for the macro average, in which each environment "
+            "weighs the same, they are combined by the method of variance estimates recovery.",
+            "## Exploration and learning",
+            _markdown_table(["iteration", *_WORK], self._work()),
+        ]
+        for comparison in self.comparisons:
+            title = f"## {comparison.candidate.capitalize()} against {comparison.baseline}"
+            parts += [title, _comparison_table(comparison)]
+        if self.comparisons:
+            parts.append(
+                "Pairs of the same task. p is of McNemar's exact test, two-sided; per environment it is adjusted for "
+                "the number of environments (Holm). Tasks that one of the two did not finish are left out."
+            )
+        return "\n\n".join(parts) + "\n"
+
+    def __rich__(self) -> RenderableType:
+        """What `console.print(report)` shows: the table and the words."""
+        return Group(self.table(), *(Text(line) for line in self.lines()))
+
+    def _subject(self) -> str:
+        last = self.iterations[-1].iteration
+        return f"AgentEvol after {last} iteration{'s' if last > 1 else ''}" if last else "Behavioural cloning"
+
+    def _work(self) -> list[list[str]]:
+        named = [(f"{iteration.iteration}", iteration) for iteration in self.iterations]
+        if self.control is not None:
+            named.append(("control", self.control))
+        rows = []
+        for label, iteration in named:
+            facts = {**(asdict(iteration.explored) if iteration.explored else {}), **asdict(iteration.learned)}
+            rows.append([label, *(f"{facts[key]:,}" if key in facts else "" for key in _WORK.values())])
+        return rows
+
+
+_WORK = {
+    "tried": "tried",
+    "finished": "finished",
+    "errored": "errored",
+    "succeeded": "succeeded",
+    "kept": "kept",
+    "newly solved": "newly_solved",
+    "steps": "steps",
+    "tokens": "tokens",
+    "trajectories": "trajectories",
+}
+
+
+_CELL = len("[38-57]")
+
+
+def results_table(rows: Mapping[str, Result], *, title: str) -> Table:
+    """Returns a table of results for the terminal: success in per cent, 95 % limits below it.
+
+    Args:
+        rows: label and result of each policy.
+        title: stands above the table.
+    """
+    header, *cells = _matrix(rows, between="\n")
+    if 1 + sum(max(len(name), _CELL) + 3 for name in header) > COLUMNS:
+        header, *cells = [list(column) for column in zip(header, *cells, strict=True)]
+    table = Table(title=Text(title), title_justify="left", show_lines=True)
+    for i, name in enumerate(header):
+        # A number is never cut short: a table too wide for its terminal folds its names instead.
+        table.add_column(Text(name), justify="right" if i else "left", overflow="fold", min_width=_CELL)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _matrix(rows: Mapping[str, Result], between: str) -> list[list[str]]:
+    environments = sorted({name for result in rows.values() for name in result.environments})
+    matrix = [["iteration", *environments, "macro"]]
+    for label, result in rows.items():
+        cells = [_cell(result.environments.get(name), between) for name in environments]
+        matrix.append([label, *cells, _cell(result.macro, between)])
+    return matrix
+
+
+def _cell(result: EnvironmentResult | MacroResult | None, between: str) -> str:
+    """Success and its limits in per cent; a question mark where nothing was finished."""
+    if result is None or result.success is None:
+        return "?"
+    low, high = result.success_interval
+    return f"{100 * result.success:.1f}{between}[{100 * low:.0f}-{100 * high:.0f}]"
+
+
+def _comparison_table(comparison: Comparison) -> str:
+    parts: list[tuple[str, Difference | Comparison]] = [*comparison.environments.items(), ("all", comparison)]
+    return _markdown_table(
+        ["environment", "tasks", "won", "lost", "points", "p"],
+        [
+            [name, f"{part.tasks}", f"{part.won}", f"{part.lost}", _points(part.difference), _p(part.p_value)]
+            for name, part in parts
+        ],
+    )
+
+
+def _gain(comparison: Comparison) -> str:
+    """Says how much better the candidate is, as in "+31.2 points over BC"."""
+    baseline = _BASELINES.get(comparison.baseline, comparison.baseline)
+    if comparison.difference is None:
+        return f"no figure against {baseline}, for in some environment no task was finished by both"
+    side = "over" if comparison.difference >= 0 else "against"
+    return f"{_points(comparison.difference)} points {side} {baseline}"
+
+
+_BASELINES = {
+    "iteration 0": "BC",
+    "control": "the control that learned from the expert set for as many steps",
+}
+
+
+def _points(difference: float | None) -> str:
+    return "?" if difference is None else f"{100 * difference:+.1f}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _unfinished(label: str, result: Result) -> list[str]:
+    """Names the tasks that count for nothing, if there are any."""
+    errored = {name: part.errored for name, part in result.environments.items() if part.errored}
+    if not errored:
+        return []
+    where = ", ".join(f"{name} {count}" for name, count in errored.items())
+    name = label if label == "control" else f"iteration {label}"
+    return [f"{sum(errored.values())} of {result.tasks} tasks did not finish in {name} ({where}) and are not counted."]
+
+
+def _markdown_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    names = list(header)
+    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of Python and of those `PACKAGES` that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_machine(accelerators: Sequence[str] = ()) -> dict[str, Any]:
+    """What the run ran on, without any name or path.
+
+    Args:
+        accelerators: the names of the devices that were used besides the CPU.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": cores,
+        "accelerators": list(accelerators),
+    }

@@ -1,0 +1,316 @@
+"""Answers many conversations in one batch and keeps their keys and values from turn to turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from agentgym.errors import ModelError
+from agentgym.generation.sampling import Sampling, choose
+from agentgym.generation.slots import SlotCache, Window, attending_to_slots
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """What the engine keeps of one conversation.
+
+    Attributes:
+        row: its row of the cache; None if it has none (yet, or not any more).
+        cached: how many tokens of the conversation the row holds.
+        used: when it was last answered; the smallest is the first to be evicted.
+    """
+
+    row: int | None = None
+    cached: int = 0
+    used: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A conversation that waits for an answer, and the answer as far as it goes.
+
+    Attributes:
+        slot: the conversation's slot, the same in all its turns.
+        ids: the whole conversation so far; what came before must not have changed since the last turn.
+        uniform: one random number from 0 to 1 (exclusive) per token of the answer; empty if greedy.
+        tokens: the answer, stop token included.
+        logprobs: the log-probability of each of `tokens` (see `choose`).
+    """
+
+    slot: Slot
+    ids: Sequence[int]
+    uniform: Sequence[float] = ()
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class Engine:
+    """Answers many conversations in one batch.
+
+    A conversation's row of the cache stays when its turn is over; its next turn computes only what is new. The rows
+    that are being answered are always the first ones of the cache, so that a step reads keys and values in place.
+    Everything depends only on the order of the calls: the same calls give the same floats.
+
+    Not thread-safe; all calls but the constructor may come from a worker thread, one at a time.
+
+    Args:
+        model: any decoder of transformers whose attention layers are all (sliding or full) softmax attention. It
+            may be used otherwise between the calls. On a CPU it is made float32, which is fastest there.
+        stop_ids: tokens that end an answer.
+        sampling: how tokens are drawn.
+        max_tokens: most tokens of one answer.
+        context: most tokens of one conversation, answer included.
+        batch: most conversations that are answered at once.
+        slots: most conversations whose keys and values are kept; `batch` if None. The one that was idle for longest
+            goes first, and is computed again from its tokens if it comes back.
+        vocabulary: only token ids below this are drawn (output layers are often padded); all if None.
+        prefill_tokens: about how many tokens go through the model at once before an answer begins.
+
+    Raises:
+        ModelError: the model's layers are of another kind.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_ids: Iterable[int],
+        sampling: Sampling,
+        max_tokens: int,
+        context: int,
+        batch: int = 64,
+        slots: int | None = None,
+        vocabulary: int | None = None,
+        prefill_tokens: int = 4096,
+    ) -> None:
+        _check(model)
+        if model.device.type == "cpu":
+            model.float()
+        self._model = model
+        self._stop_ids = frozenset(stop_ids)
+        self._sampling = sampling
+        self._max_tokens = max_tokens
+        self._context = context
+        self._batch = batch
+        self._slots = max(batch, slots or 0)
+        self._vocabulary = vocabulary
+        self._prefill_tokens = prefill_tokens
+        self._cache = SlotCache()
+        self._owners: list[Slot | None] = []  # by row
+        self._pending: deque[Request] = deque()
+        self._active: list[Request] = []  # by row: the active rows are the first ones
+        self._clock = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to answer."""
+        return bool(self._pending or self._active)
+
+    def submit(self, requests: Iterable[Request]) -> None:
+        """Queues conversations; they are answered in this order as the batch has room.
+
+        Raises:
+            ValueError: a conversation leaves no room for an answer in the context, or has nothing new.
+        """
+        for request in requests:
+            if len(request.ids) + self._max_tokens > self._context:
+                raise ValueError(
+                    f"{len(request.ids)} tokens and an answer of up to {self._max_tokens} do not fit in {self._context}"
+                )
+            if len(request.ids) <= request.slot.cached:
+                raise ValueError("the conversation has no new token")
+            self._pending.append(request)
+
+    def advance(self, steps: int) -> list[Request]:
+        """Takes queued conversations in and makes at most `steps` tokens for each; returns those now answered."""
+        finished: list[Request] = []
+        with attending_to_slots(self._model):
+            self._admit()
+            for _ in range(steps):
+                if not self._active:
+                    break
+                finished += self._step()
+        return finished
+
+    def free(self, slots: Iterable[Slot]) -> None:
+        """Forgets conversations, answered or not."""
+        for slot in slots:
+            self._pending = deque(request for request in self._pending if request.slot is not slot)
+            for request in [request for request in self._active if request.slot is slot]:
+                self._retire(request)
+            self._evict(slot)
+
+    def reset(self) -> None:
+        """Drops everything: queued and half-made answers, and all keys and values.
+
+        Has to be called whenever the model's weights were changed behind the engine's back.
+        """
+        self._pending.clear()
+        self._active.clear()
+        for slot in filter(None, list(self._owners)):
+            self._evict(slot)
+
+    def update_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Loads other weights into the model and drops all keys and values.
+
+        Args:
+            weights: by the names of the model's state dict; what is left out stays.
+
+        Raises:
+            RuntimeError: answers are under way (two models would have made them), or the weights do not fit.
+        """
+        if self.busy:
+            raise RuntimeError("the weights cannot change while answers are under way")
+        self.reset()
+        self._model.load_state_dict({**self._model.state_dict(), **weights})
+
+    def _admit(self) -> None:
+        """Moves queued conversations into the batch and computes all their new tokens but the last."""
+        joining = [self._pending.popleft() for _ in range(min(len(self._pending), self._batch - len(self._active)))]
+        if not joining:
+            return
+        slots = [request.slot for request in joining]
+        self._give_rows(slots)
+        first = len(self._active)
+        strangers = [row for row in range(first, first + len(slots)) if self._owners[row] not in slots]
+        for slot in slots:
+            assert slot.row is not None
+            if slot.row >= first + len(slots):
+                self._swap(slot.row, strangers.pop())
+        self._active += sorted(joining, key=lambda request: request.slot.row or 0)
+        self._prefill(joining)
+
+    def _give_rows(self, slots: Sequence[Slot]) -> None:
+        self._clock += 1
+        for slot in slots:
+            slot.used = self._clock
+        homeless = [slot for slot in slots if slot.row is None]
+        missing = len(homeless) - self._owners.count(None)
+        if missing > 0:
+            self._owners += [None] * min(missing, self._slots - len(self._owners))
+            self._cache.reserve(len(self._owners), 0)
+        busy = {request.slot for request in self._active} | set(slots)
+        idle = sorted((slot for slot in self._owners if slot and slot not in busy), key=lambda slot: slot.used)
+        for slot in idle[: max(0, len(homeless) - self._owners.count(None))]:
+            self._evict(slot)
+        empty = [row for row, owner in enumerate(self._owners) if owner is None]
+        for slot, row in zip(homeless, empty, strict=False):
+            slot.row, self._owners[row] = row, slot
+
+    def _evict(self, slot: Slot) -> None:
+        if slot.row is not None:
+            self._owners[slot.row] = None
+        slot.row, slot.cached = None, 0
+
+    @torch.inference_mode()
+    def _swap(self, first: int, second: int) -> None:
+        one, other = self._owners[first], self._owners[second]
+        length = max(slot.cached if slot else 0 for slot in (one, other))
+        if length:
+            self._cache.swap(first, second, length)
+        self._owners[first], self._owners[second] = other, one
+        if one:
+            one.row = second
+        if other:
+            other.row = first
+
+    def _prefill(self, joining: Sequence[Request]) -> None:
+        def key(request: Request) -> tuple[bool, int]:
+            return request.slot.cached > 0, len(request.ids) - 1 - request.slot.cached
+
+        group: list[Request] = []
+        shortest = 0
+        for request in sorted(joining, key=key):
+            continued, count = key(request)
+            if count == 0:
+                continue
+            fits = count * (len(group) + 1) <= self._prefill_tokens and count <= 1.25 * shortest + 8
+            if group and not (fits and continued == (group[0].slot.cached > 0)):
+                self._extend(group)
+                group = []
+            shortest = shortest if group else count
+            group.append(request)
+        if group:
+            self._extend(group)
+
+    def _extend(self, group: Sequence[Request]) -> None:
+        """Computes the new tokens, but the last, of conversations with about as many new tokens."""
+        new = [request.ids[request.slot.cached : -1] for request in group]
+        width = max(map(len, new))
+        device = self._model.device
+        ids_BT = torch.tensor([[*ids, *([0] * (width - len(ids)))] for ids in new], device=device)
+        starts = [request.slot.cached for request in group]
+        rows_B = torch.tensor([request.slot.row for request in group], device=device)
+        self._cache.reserve(0, max(starts) + width)
+        self._forward(
+            self._model.base_model,
+            ids_BT,
+            Window(
+                rows_B,
+                torch.tensor(starts, device=device),
+                width,
+                fresh=not any(starts),
+                longest=max(starts) + width,
+            ),
+        )
+        for request in group:
+            request.slot.cached = len(request.ids) - 1
+
+    def _step(self) -> list[Request]:
+        """Makes one token for every active conversation; returns those that are answered by it."""
+        active, device = self._active, self._model.device
+        starts = [request.slot.cached for request in active]
+        longest = max(starts) + 1
+        self._cache.reserve(0, longest)
+        latest = [[request.tokens[-1] if request.tokens else request.ids[-1]] for request in active]
+        window = Window(len(active), torch.tensor(starts, device=device), 1, fresh=False, longest=longest)
+        logits_BV = self._forward(self._model, torch.tensor(latest, device=device), window).logits[:, -1, : self._vocabulary].float()
+        uniform_B = None
+        if not self._sampling.greedy:
+            drawn = [request.uniform[len(request.tokens)] for request in active]
+            uniform_B = torch.tensor(drawn, dtype=torch.float64, device=device)
+        tokens_B, logprobs_B = choose(logits_BV, uniform_B, self._sampling)
+        finished = []
+        for request, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
+            request.slot.cached += 1
+            request.tokens.append(token)
+            request.logprobs.append(logprob)
+            if token in self._stop_ids or len(request.tokens) == self._max_tokens:
+                finished.append(request)
+        for request in finished:
+            self._retire(request)
+        return finished
+
+    def _retire(self, request: Request) -> None:
+        """Takes a conversation out of the batch; the last active row fills its place."""
+        row, last = request.slot.row, len(self._active) - 1
+        assert row is not None
+        if row != last:
+            self._swap(row, last)
+            self._active[row] = self._active[last]
+        self._active.pop()
+
+    def _forward(self, module: torch.nn.Module, ids_BT: Tensor, window: Window) -> Any:
+        self._cache.window = window
+        return module(
+            input_ids=ids_BT,
+            position_ids=window.positions_BT,
+            attention_mask=None,
+            past_key_values=self._cache,
+            use_cache=True,
+            window=window,
+        )
+
+
+def _check(model: PreTrainedModel) -> None:
+    config = model.config.get_text_config()
+    strange = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if strange or not model._supports_attention_backend:
+        what = f"has layers of type {', '.join(sorted(strange))}" if strange else "brings its own attention"
+        raise ModelError(f"{type(model).__name__} {what}: choose a model whose layers are all softmax attention")

@@ -1,0 +1,194 @@
+"""One learning phase: trajectories and a model in, a better model out. One `Trainer.fit`, resumable."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentgym.data import store
+from agentgym.errors import RecipeError
+from agentgym.settings import Recipe, Reward
+from envpool import Trajectory, get_spec
+
+if TYPE_CHECKING:
+    import lightning as L
+    from lightning.pytorch.loggers import Logger
+
+    from agentgym.data.datamodule import TrajectoryDataModule
+    from agentgym.modules import AgentModule
+
+
+@dataclass(frozen=True, slots=True)
+class LearnJob:
+    """What to learn from, where to start and where the result goes.
+
+    Attributes:
+        start: the model that learning starts from: a folder in the Hugging Face layout or a hub id.
+        data: trajectory files.
+        bc: whether this is behavioural cloning by the recipe's `bc` settings; `learn` settings otherwise.
+        module: import path of the LightningModule that learns.
+        seed: decides the order of the data.
+        folder: gets `model/`, `checkpoints/` while it lasts, and `done.json` at the end.
+    """
+
+    start: str
+    data: tuple[Path, ...]
+    bc: bool
+    module: str
+    seed: int
+    folder: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {**asdict(self), "data": [str(path) for path in self.data], "folder": str(self.folder)}
+
+    @classmethod
+    def from_json(cls, job: Mapping[str, Any]) -> LearnJob:
+        """The inverse of `to_json`."""
+        return cls(**{**job, "data": tuple(Path(path) for path in job["data"]), "folder": Path(job["folder"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a learning phase did.
+
+    Attributes:
+        model: the folder of the resulting model.
+        steps: optimiser steps.
+        tokens: tokens that went through the model.
+        trajectories: trajectories it learned from.
+        seconds: wall time of the attempt that finished it.
+    """
+
+    model: str
+    steps: int
+    tokens: int
+    trajectories: int
+    seconds: float
+
+
+def learn(
+    recipe: Recipe, job: LearnJob, *, logger: Logger | None = None, callbacks: Sequence[L.Callback] = ()
+) -> Learned:
+    """Runs a learning phase, or goes on with it, or returns what it did if it is done.
+
+    Raises:
+        DataError: a trajectory file cannot be read.
+        ModelError: the starting model cannot be loaded.
+        RecipeError: the module cannot be imported.
+        RunError: the result cannot be written.
+    """
+    done = job.folder / "done.json"
+    if done.exists():
+        return Learned(**json.loads(done.read_text()))
+    import time
+
+    import lightning as L
+    import torch
+
+    from agentgym.data.codec import Codec
+    from agentgym.data.datamodule import TrajectoryDataModule
+    from agentgym.models import load_tokenizer
+
+    torch.set_num_threads(recipe.trainer.threads)
+    settings = recipe.bc if job.bc else recipe.learn
+    trajectories = store.read(job.data)
+    codec = Codec(load_tokenizer(job.start))
+    data = TrajectoryDataModule(
+        [codec.encode(trajectory) for trajectory in trajectories],
+        [weight(trajectory, recipe.evol.reward) for trajectory in trajectories],
+        settings,
+        job.seed,
+        world_size=recipe.trainer.devices * recipe.trainer.num_nodes,
+    )
+    module = module_class(job.module)(
+        job.start,
+        settings,
+        total_steps=data.steps,
+        lora=recipe.model.lora,
+        gradient_checkpointing=recipe.model.gradient_checkpointing,
+    )
+    started = time.monotonic()
+    trainer = _trainer(recipe, data, job.folder / "checkpoints", logger, callbacks)
+    checkpoint = job.folder / "checkpoints" / "last.ckpt"
+    with L.pytorch.utilities.seed.isolate_rng():
+        L.seed_everything(job.seed, verbose=False)
+        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+    module.export(job.folder / "model")
+    learned = Learned(str(job.folder / "model"), data.steps, data.tokens, len(trajectories), time.monotonic() - started)
+    store.write_atomically(done, json.dumps(asdict(learned)).encode())
+    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    return learned
+
+
+def weight(trajectory: Trajectory, reward: Reward) -> float:
+    """How much a trajectory weighs in the loss.
+
+    Args:
+        trajectory: one that succeeded, or an expert's.
+        reward: ``binary`` gives 1; ``score`` gives the score scaled to 0..1 by the environment's score range
+            (1 where there is no score, as in imported data).
+    """
+    if reward is Reward.binary or trajectory.score is None:
+        return 1.0
+    low, high = get_spec(trajectory.task.environment).score_range
+    return (trajectory.score - low) / (high - low)
+
+
+def module_class(path: str) -> type[AgentModule]:
+    """Imports the LightningModule that a recipe names.
+
+    Raises:
+        RecipeError: it cannot be imported, or is no `AgentModule`.
+    """
+    from agentgym.modules import AgentModule
+
+    package, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError([f"module: cannot import {path!r} ({error}); is its folder on PYTHONPATH?"]) from error
+    if not (isinstance(found, type) and issubclass(found, AgentModule)):
+        raise RecipeError([f"module: {path!r} is no subclass of agentgym.AgentModule"])
+    return found
+
+
+def _trainer(
+    recipe: Recipe,
+    data: TrajectoryDataModule,
+    checkpoints: Path,
+    logger: Logger | None,
+    callbacks: Sequence[L.Callback],
+) -> L.Trainer:
+    import lightning as L
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from agentgym.strategies import strategy
+
+    trainer = recipe.trainer
+    return L.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        strategy=strategy(trainer),
+        precision=trainer.precision,  # type: ignore[arg-type]
+        max_steps=data.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=data.accumulate,
+        logger=logger or False,
+        callbacks=[
+            *callbacks,
+            ModelCheckpoint(checkpoints, every_n_train_steps=trainer.checkpoint_every, save_last=True, save_top_k=0),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the loader knows its rank; Lightning's sampler would shuffle
+        inference_mode=False,  # a forward pass in inference mode breaks FSDP2's first training step
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )

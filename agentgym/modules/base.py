@@ -1,0 +1,214 @@
+"""A language model that learns from packed trajectories: the LightningModule that all methods share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from agentgym.data.packing import PACKED, PackedBatch, register_packed_attention
+from agentgym.errors import ModelError
+from agentgym.models import add_lora, load_model, load_tokenizer, merge_lora
+from agentgym.modules.losses import weighted_nll
+from agentgym.modules.optim import build_optimizer, clip, schedule
+from agentgym.settings import LearningSettings, LoraSettings
+from agentgym.strategies import FSDP2Strategy
+
+_PACKABLE = {"full_attention", "sliding_attention"}
+"""The kinds of layers in which packed segments cannot see each other."""
+
+
+class AgentModule(L.LightningModule):
+    """Trains a causal language model on the tokens that an agent wrote.
+
+    Override `loss` for another objective. Clipping is done here: leave the Trainer's `gradient_clip_val` alone.
+    Logged every `log_every_n_steps` optimiser steps: ``train/loss``, ``train/tokens`` (of the step),
+    ``train/grad_norm`` (before clipping) and ``train/lr``.
+
+    Args:
+        model_name: the model to start from, a folder or a hub id.
+        settings: of this learning phase.
+        total_steps: optimiser steps of this learning phase; the learning rate reaches its floor there.
+        lora: train adapters instead of all weights.
+        gradient_checkpointing: compute activations twice to keep fewer.
+
+    Attributes:
+        model: the model; None until Lightning has called `configure_model`.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        settings: LearningSettings,
+        *,
+        total_steps: int,
+        lora: LoraSettings | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model_name = model_name
+        self.settings = settings
+        self.total_steps = total_steps
+        self.lora = lora
+        self.gradient_checkpointing = gradient_checkpointing
+        self.model: PreTrainedModel | None = None
+        self._attention = ""
+        self._step_loss: Tensor | None = None
+
+    def loss(self, logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, normalizer: float) -> Tensor:
+        """What one row adds to the loss of its optimiser step. Override this.
+
+        The parts of all rows, on all ranks, are summed: divide by `normalizer`, not by the number of labels.
+
+        Args:
+            logits_NV: the model's prediction of each labelled token, shape (N, V).
+            labels_N: the tokens themselves, shape (N,).
+            weights_N: the weight of the trajectory that each belongs to, shape (N,).
+            normalizer: the sum of the weights over the whole optimiser step.
+
+        Returns:
+            A scalar, here the row's part of ``sum(weight * nll) / sum(weight)`` in nats.
+        """
+        return weighted_nll(logits_NV, labels_N, weights_N, normalizer)
+
+    def weigh(self, batch: PackedBatch) -> tuple[Tensor, float]:
+        """The weight of each label of a row, and their sum over the whole optimiser step."""
+        return batch.weights, batch.normalizer
+
+    def configure_model(self) -> None:
+        """Loads the model, adds adapters, shards it; Lightning calls this at every fit, only the first one counts."""
+        if self.model is not None:
+            return
+        model = load_model(self.model_name)
+        if self.gradient_checkpointing:
+            with warnings.catch_warnings():
+                # renamed within transformers 5, all of which knows this name
+                warnings.simplefilter("ignore", FutureWarning)
+                options = {"use_reentrant": False}
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore[no-untyped-call]
+        if self.lora is not None:
+            model = add_lora(model, self.lora)
+        if self._trainer is not None and isinstance(self._trainer.strategy, FSDP2Strategy):
+            self._trainer.strategy.shard(model)
+        self.model = model.train()
+
+    def on_fit_start(self) -> None:
+        """Lets the model attend within segments while it trains."""
+        register_packed_attention()
+        model = _plain(self._loaded)
+        kinds = set(getattr(model.config, "layer_types", None) or [])
+        self._attention = model.config._attn_implementation or "sdpa"
+        if kinds <= _PACKABLE:
+            model.set_attn_implementation(PACKED)
+        if model.config._attn_implementation != PACKED:
+            raise ModelError(
+                f"{type(model).__name__} cannot be trained on packed rows: choose a plain attention decoder"
+            )
+
+    def on_fit_end(self) -> None:
+        """Gives the model its own attention back."""
+        _plain(self._loaded).set_attn_implementation(self._attention)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Predicts the labelled tokens of a row.
+
+        Returns:
+            Logits, shape (N, V).
+        """
+        logits_1NV: Tensor = self._loaded(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            logits_to_keep=batch.targets - 1,
+            segments=batch.segments,
+            boundaries=batch.boundaries,
+        ).logits
+        return logits_1NV[0]
+
+    def training_step(self, batch: PackedBatch, batch_idx: int = 0) -> Tensor:
+        """One row. Lightning averages over rows and ranks, where ours are parts of a sum: hence the factor."""
+        weights_N, normalizer = self.weigh(batch)
+        loss = self.loss(self(batch), batch.labels[0, batch.targets], weights_N, normalizer)
+        part = loss.detach()
+        self._step_loss = part if self._step_loss is None else self._step_loss + part
+        self._step_tokens = batch.step_tokens
+        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by `settings.clip` and logs; Lightning calls this once an optimiser step, after its last row."""
+        norm = clip((p for group in optimizer.param_groups for p in group["params"]), self.settings.clip)
+        loss, self._step_loss = self._step_loss, None
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if loss is None or not every or (self.trainer.global_step + 1) % every:
+            return
+        metrics = {
+            "train/loss": self.trainer.strategy.reduce(loss, reduce_op="sum"),
+            "train/grad_norm": norm,
+            "train/lr": optimizer.param_groups[0]["lr"],
+            "train/tokens": float(self._step_tokens),
+        }
+        self.log_dict(metrics, batch_size=1)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser and the learning-rate schedule that the settings name."""
+        optimizer = build_optimizer(self._loaded, self.settings)
+        scheduler = LambdaLR(optimizer, schedule(self.settings, self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def export(self, folder: Path) -> None:
+        """Saves model and tokenizer in the Hugging Face layout; adapters are merged into the weights.
+
+        The folder is there in full or not at all; an older one is replaced. Under a distributed strategy every rank
+        calls this, and the first one writes.
+        """
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=self.lora is not None)
+        state = get_model_state_dict(self._loaded, options=options)
+        if self._trainer is None or self._trainer.is_global_zero:
+            _write(folder, self._whole(state), state if self.lora is None else None, self.model_name)
+        if self._trainer is not None:
+            self._trainer.strategy.barrier("export")
+
+    @property
+    def _loaded(self) -> PreTrainedModel:
+        if self.model is None:
+            raise RuntimeError("the model is loaded by configure_model")
+        return self.model
+
+    def _whole(self, state: dict[str, Any]) -> PreTrainedModel:
+        """The model to save: this one, or with adapters a fresh one into which they are merged."""
+        if self.lora is None:
+            return self._loaded
+        fresh = add_lora(load_model(self.model_name), self.lora)
+        fresh.load_state_dict(state, strict=False)
+        return merge_lora(fresh)
+
+
+def _plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The model inside its adapters, or itself."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if inner is not None else model
+
+
+def _write(folder: Path, model: PreTrainedModel, state: dict[str, Any] | None, tokenizer_name: str) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.save_pretrained(part, state_dict=state)
+    load_tokenizer(tokenizer_name).save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)

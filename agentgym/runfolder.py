@@ -1,0 +1,71 @@
+"""The folder of a run: what lies where, and whether it may be gone on with."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agentgym.errors import RunError
+from agentgym.recipe import load_recipe, same_run, save_recipe
+from agentgym.settings import Recipe
+
+
+class RunFolder:
+    """A run folder, new or to be gone on with.
+
+    Args:
+        recipe: the recipe of the run.
+
+    Raises:
+        RunError: the folder belongs to another recipe, or is no run folder.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.path = Path(recipe.output) / recipe.name
+        self.recipe_file = self.path / "recipe.yaml"
+        if self.recipe_file.exists():
+            different = same_run(load_recipe(self.recipe_file), recipe)
+            if different:
+                raise RunError(
+                    f"{self.path} belongs to a run with another {', '.join(different)}: "
+                    "choose another folder with name=NAME, or delete that one"
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            save_recipe(recipe, self.recipe_file)
+
+    def iteration(self, number: int) -> Path:
+        """The folder of an iteration's learning phase."""
+        return self.path / f"it{number:03d}"
+
+    def control(self, number: int) -> Path:
+        """The folder of the control's learning phase beside that iteration."""
+        return self.path / "control" / f"it{number:03d}"
+
+    def trajectories(self, name: str) -> Path:
+        """A trajectory file."""
+        return self.path / "trajectories" / f"{name}.parquet"
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Writes down how long the block took, unless it fails."""
+        started = time.monotonic()
+        yield
+        line = {"event": what, "at": round(time.time(), 3), "seconds": round(time.monotonic() - started, 3)}
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as events:
+            print(json.dumps(line), file=events)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time by kind of event, over all attempts that finished it."""
+        total: Counter[str] = Counter()
+        with (self.path / "events.jsonl").open(encoding="utf-8") as events:
+            for line in map(json.loads, events):
+                total[line["event"]] += line["seconds"]
+        return {what: round(seconds, 1) for what, seconds in total.items()}

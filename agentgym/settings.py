@@ -1,0 +1,295 @@
+"""The schema of a recipe: every setting there is, its type, its default and what it means.
+
+Enum members are lower case because that is how a recipe writes them (OmegaConf reads members by name).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Prompt(StrEnum):
+    """What a model is told before the first observation."""
+
+    full = "full"  # the environment's instructions and the answer format
+    brief = "brief"  # the environment's one line; for models trained from scratch
+
+
+class Optimizer(StrEnum):
+    """How weights are updated."""
+
+    adamw = "adamw"
+    muon = "muon"  # hidden matrices by Muon, everything else by AdamW
+
+
+class Schedule(StrEnum):
+    """How the learning rate falls after the warm-up."""
+
+    cosine = "cosine"
+    linear = "linear"
+    constant = "constant"
+
+
+class Merge(StrEnum):
+    """What an iteration learns from besides its own successes."""
+
+    initial = "initial"  # the expert set (the paper)
+    previous = "previous"  # all that the iteration before learned from (the released scripts)
+
+
+class Start(StrEnum):
+    """Which weights an iteration's learning starts from."""
+
+    base = "base"  # the untrained model (the paper)
+    bc = "bc"  # the model after behavioural cloning
+    current = "current"  # the model that explored
+
+
+class Dedup(StrEnum):
+    """Which of several successes are the same."""
+
+    none = "none"  # keep all
+    task = "task"  # one per task: the one with the fewest turns, then the earliest
+    text = "text"  # one per task and conversation text
+
+
+class Reward(StrEnum):
+    """How much a kept trajectory weighs in the loss."""
+
+    binary = "binary"  # 1 (the paper)
+    score = "score"  # its score, scaled to 0..1 by the environment's score range
+
+
+class StrategyName(StrEnum):
+    """How training is spread over devices."""
+
+    auto = "auto"  # one device
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+class TrackingMode(StrEnum):
+    """Where W&B writes."""
+
+    online = "online"
+    offline = "offline"
+    off = "off"
+
+
+@dataclass
+class TinySettings:
+    """The model that `model.name: tiny` builds: a Llama-type decoder with a tokenizer trained on the expert set."""
+
+    hidden: int = 128
+    """Width."""
+    layers: int = 4
+    """Depth."""
+    heads: int = 4
+    """Attention heads."""
+    kv_heads: int = 2
+    """Heads that keep keys and values."""
+    intermediate: int = 336
+    """Width of the feed-forward layers."""
+    vocabulary: int = 640
+    """Upper limit of the number of tokens (byte-level BPE)."""
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adapters (peft) on all linear layers."""
+
+    rank: int = 16
+    """Rank of the adapters."""
+    alpha: int = 32
+    """Scale of the adapters."""
+    dropout: float = 0.0
+    """Dropout in the adapters."""
+
+
+@dataclass
+class ModelSettings:
+    """The model that learns to act."""
+
+    name: str = MISSING
+    """`tiny`, a Hugging Face id, or a folder in the Hugging Face layout."""
+    tiny: TinySettings = field(default_factory=TinySettings)
+    """Only for `name: tiny`."""
+    lora: LoraSettings | None = None
+    """Train adapters instead of all weights."""
+    context: int = 4096
+    """Most tokens of one episode, answers included."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to keep fewer."""
+
+
+@dataclass
+class EnvironmentSettings:
+    """What is used of one environment."""
+
+    expert: int = 0
+    """How many expert trajectories go into the expert set (tasks of split `train`)."""
+    explore: int = 0
+    """How many tasks the policy explores (split `explore`)."""
+    eval: int = 0
+    """How many tasks the policy is measured on (split `eval`)."""
+    where: dict[str, list[Any]] = field(default_factory=dict)
+    """Only tasks with these facts, as in `{depth: [1, 2]}`; `agentgym envs NAME` lists the facts."""
+    max_turns: int | None = None
+    """Turn limit; the environment's own if null."""
+    keep_above: float | None = None
+    """Keep explored trajectories with a score greater than this; the environment's success rule if null."""
+    cap: int | None = None
+    """Keep at most this many explored trajectories an iteration."""
+    endpoints: list[str] = field(default_factory=list)
+    """Addresses of environment servers; in this process if empty."""
+
+
+@dataclass
+class LearningSettings:
+    """One learning phase. Exactly one of `steps` and `epochs` is given."""
+
+    steps: int | None = None
+    """Optimiser steps."""
+    epochs: int | None = None
+    """Passes over the data."""
+    tokens_per_step: int = 16384
+    """Tokens of one optimiser step over all devices, about."""
+    tokens_per_row: int = 8192
+    """Tokens of one packed row, at most (longer trajectories get a row of their own)."""
+    optimizer: Optimizer = Optimizer.adamw
+    """Who updates the weights."""
+    lr: float = 1e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises."""
+    schedule: Schedule = Schedule.linear
+    """How it falls afterwards."""
+    clip: float = 1.0
+    """Greatest norm of the gradient."""
+
+
+@dataclass
+class EvolSettings:
+    """AgentEvol (arXiv 2406.04151, section 4)."""
+
+    iterations: int = 4
+    """M: how often to explore and learn; 0 is behavioural cloning only."""
+    samples: int = 1
+    """K: tries per task and iteration."""
+    temperature: float = 1.0
+    """Of exploration; 0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus sampling in exploration; 1 is off."""
+    merge: Merge = Merge.initial
+    """What to learn from besides the iteration's own successes."""
+    start: Start = Start.base
+    """Which weights learning starts from."""
+    reward: Reward = Reward.binary
+    """Weight of a kept trajectory."""
+    dedup: Dedup = Dedup.task
+    """Which successes count as the same."""
+    only_unsolved: bool = False
+    """Explore only tasks without a success so far; successes of earlier iterations stay in the data."""
+    control: bool = False
+    """Also go on with behavioural cloning on the expert set, with as many steps and tokens, and measure that."""
+
+
+@dataclass
+class GenerationSettings:
+    """How the model answers."""
+
+    max_tokens: int = 512
+    """Most tokens of one answer."""
+    batch: int = 64
+    """Most sessions answered in one batch."""
+    lockstep: bool = True
+    """Answer when all live sessions wait: the same batches, hence the same samples, in every run.
+    Turn it off for environments that answer slowly."""
+
+
+@dataclass
+class PoolSettings:
+    """The environment pool."""
+
+    sessions: int = 64
+    """Sessions at once, per worker."""
+    workers: int = 1
+    """Processes that explore and evaluate, each with its own pool and copy of the model."""
+    step_seconds: float = 60.0
+    """Time limit of one call to an environment."""
+    policy_seconds: float = 600.0
+    """Time limit of one answer of the policy."""
+    episode_seconds: float = 3600.0
+    """Time limit of an episode."""
+
+
+@dataclass
+class TrainerSettings:
+    """Handed to Lightning's Trainer."""
+
+    accelerator: str = "auto"
+    """`cpu`, `gpu`, ..."""
+    devices: int = 1
+    """Devices per node."""
+    num_nodes: int = 1
+    """Nodes."""
+    strategy: StrategyName = StrategyName.auto
+    """How training is spread over devices."""
+    precision: str = "32-true"
+    """Lightning's name of the number format."""
+    checkpoint_every: int = 200
+    """Optimiser steps between checkpoints within a learning phase."""
+    threads: int = 1
+    """CPU threads of a process."""
+
+
+@dataclass
+class TrackingSettings:
+    """Weights & Biases."""
+
+    mode: TrackingMode = TrackingMode.offline
+    """`online` needs an account (WANDB_API_KEY in the environment)."""
+    project: str = "agentgym"
+    """W&B project."""
+
+
+@dataclass
+class Recipe:
+    """Everything about a run."""
+
+    name: str = MISSING
+    """Names the run folder."""
+    seed: int = 0
+    """Decides the draw of tasks, the initial weights, the order of the data and every sample."""
+    output: str = "runs"
+    """The run folder is `<output>/<name>`."""
+    module: str = "agentgym.modules.AgentEvol"
+    """Import path of the LightningModule that learns; a subclass of `AgentModule`."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    """The model that learns to act."""
+    environments: dict[str, EnvironmentSettings] = field(default_factory=dict)
+    """What is used of each environment, by its name (or the import path of its card, `package.module:SPEC`)."""
+    data: list[str] = field(default_factory=list)
+    """Trajectory files for the expert set besides the experts of the environments (AgentTraj JSON or Parquet)."""
+    prompt: Prompt = Prompt.full
+    """What a model is told before the first observation."""
+    bc: LearningSettings = field(default_factory=LearningSettings)
+    """Behavioural cloning."""
+    learn: LearningSettings = field(default_factory=LearningSettings)
+    """The learning phase of an AgentEvol iteration."""
+    evol: EvolSettings = field(default_factory=EvolSettings)
+    """AgentEvol."""
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    """How the model answers."""
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    """The environment pool."""
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    """Handed to Lightning."""
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    """Weights & Biases."""

@@ -1,0 +1,199 @@
+"""Processes that play and learn beside the main one, each with its own pool and its own copy of the model.
+
+A worker is this module run as a program. It takes jobs as lines of JSON on stdin, answers with lines of JSON on
+stdout, and leaves its results as files in the run folder: so a job that was finished is never done twice, and a
+worker ends as soon as the process that started it does, however that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from agentgym import progress
+from agentgym.data import store
+from agentgym.errors import AgentGymError, RunError
+from agentgym.learn import LearnJob, learn
+from agentgym.play import OnEpisode, PlayJob, merge_shards, play
+from agentgym.runfolder import RunFolder
+from agentgym.settings import Recipe
+from envpool import EnvPoolError, Trajectory
+
+Answer = Mapping[str, Any]
+
+
+class Workers:
+    """The worker processes of a run; started at the first job, ended with the block.
+
+    With `pool.workers: 0` or 1 there is none, and jobs are done in this process.
+
+    Args:
+        recipe: the recipe.
+        folder: of the run.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        if self._recipe.pool.workers > 1:
+            self._workers = [_Worker(self._folder.recipe_file) for _ in range(self._recipe.pool.workers)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    def play(self, job: PlayJob, title: str) -> list[Trajectory]:
+        """Does a job, divided among the workers, and shows how far it is.
+
+        Args:
+            job: what to play; what was played before is not played again.
+            title: what the terminal calls it.
+        """
+        if not job.out.exists():
+            with self._folder.timed(str(job.phase)), progress.phase(title, len(job.tasks), unit="episodes") as bar:
+                solved = 0
+
+                def count(success: bool | None) -> None:
+                    nonlocal solved
+                    solved += bool(success)
+                    bar.advance()
+                    bar.note(f"{100 * solved / bar.done:.0f} % solved")
+
+                self._play(job, count)
+        return store.read([job.out])
+
+    def _play(self, job: PlayJob, on_episode: OnEpisode) -> None:
+        if not self._workers:
+            play(self._recipe, job, on_episode)
+            return
+        shards = [job.shard(rank, len(self._workers)) for rank in range(len(self._workers))]
+        for worker, shard in zip(self._workers, shards, strict=True):
+            worker.send({"play": shard.to_json()})
+        for answer in self._until_done(self._workers):
+            on_episode(answer["success"])
+        merge_shards(job, shards)
+
+    def learn_beside(self, job: LearnJob, meanwhile: Callable[[], None]) -> None:
+        """Does a learning job in a worker while this process does something else; one after the other without workers."""
+        if not self._workers or (job.folder / "done.json").exists():
+            meanwhile()
+            learn(self._recipe, job)
+            return
+        worker = self._workers[0]
+        worker.send({"learn": job.to_json()})
+        meanwhile()
+        for _ in self._until_done([worker]):
+            pass
+
+    @staticmethod
+    def _until_done(workers: Sequence[_Worker]) -> Iterator[Answer]:
+        """Yields the answers of several workers as they come, until each has said that it is done.
+
+        Raises:
+            RunError: a worker could not do its job, or died.
+        """
+        answers: queue.SimpleQueue[tuple[_Worker, Answer]] = queue.SimpleQueue()
+        for worker in workers:
+            worker.forward(answers)
+        busy = set(workers)
+        while busy:
+            worker, answer = answers.get()
+            if "error" in answer:
+                raise RunError(answer["error"])
+            if "done" in answer:
+                busy.discard(worker)
+            else:
+                yield answer
+
+
+class _Worker:
+    """One worker process, seen from the process that started it."""
+
+    def __init__(self, recipe_file: Path) -> None:
+        path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "agentgym.workers", str(recipe_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            text=True,
+            start_new_session=True,  # Ctrl-C goes to the main process, which ends its workers
+        )
+
+    def send(self, job: Mapping[str, Any]) -> None:
+        try:
+            print(json.dumps(job), file=self._stdin, flush=True)
+        except BrokenPipeError:
+            raise RunError(self._death()) from None
+
+    def forward(self, answers: queue.SimpleQueue[tuple[_Worker, Answer]]) -> None:
+        """Puts the answers to the present job into a queue, from a thread of its own."""
+        threading.Thread(target=self._read, args=(answers,), daemon=True).start()
+
+    def _read(self, answers: queue.SimpleQueue[tuple[_Worker, Answer]]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            answers.put((self, answer))
+            if "done" in answer or "error" in answer:
+                return
+        answers.put((self, {"error": self._death()}))
+
+    def end(self) -> None:
+        self._process.kill()  # it leaves nothing half-written: every file it makes appears whole
+        self._process.wait()
+
+    def _death(self) -> str:
+        return f"a worker process died (exit code {self._process.wait()}); run the same command again to go on"
+
+    @property
+    def _stdin(self) -> IO[str]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs a worker: does the jobs on stdin, one after the other, until stdin ends."""
+    from agentgym.recipe import load_recipe
+
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # whatever a library prints must not look like an answer
+    recipe = load_recipe(argv[0])
+    jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
+
+    def answer(**words: object) -> None:
+        print(json.dumps(words), file=answers, flush=True)
+
+    while True:
+        job = jobs.get()
+        try:
+            if "play" in job:
+                play(recipe, PlayJob.from_json(job["play"]), lambda success: answer(success=success))
+            else:
+                learn(recipe, LearnJob.from_json(job["learn"]))
+        except (AgentGymError, EnvPoolError) as error:
+            answer(error=str(error))
+        else:
+            answer(done=True)
+
+
+def _take_jobs(jobs: queue.SimpleQueue[Mapping[str, Any]]) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    os._exit(0)  # whoever started this worker is gone: end at once, in the middle of a job too
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

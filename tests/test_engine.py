@@ -1,0 +1,323 @@
+"""The generation engine against transformers' own `generate` and full forward passes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    FalconMambaConfig,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from agentgym.errors import ModelError
+from agentgym.generation.engine import Engine, Request, Slot
+from agentgym.generation.sampling import Sampling, choose, random_numbers
+
+STOP = 7
+MAX_TOKENS = 24
+SHAPE: dict[str, Any] = dict(
+    vocab_size=96,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    bos_token_id=0,
+    eos_token_id=STOP,
+    pad_token_id=0,
+)
+CONFIGS = {
+    "llama": LlamaConfig(**SHAPE, tie_word_embeddings=True),
+    "llama_without_groups": LlamaConfig(**{**SHAPE, "num_key_value_heads": 4}),
+    "qwen2": Qwen2Config(**SHAPE),
+    "qwen3": Qwen3Config(**SHAPE, head_dim=16),
+    "mistral_with_a_sliding_window": MistralConfig(**SHAPE, sliding_window=11),
+    "gemma2_with_soft_caps": Gemma2Config(**SHAPE, head_dim=16, sliding_window=13, final_logit_softcapping=2.0),
+}
+
+
+def make_model(kind: str = "llama", seed: int = 0, std: float = 0.3) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind])
+    for parameter in model.parameters():
+        # large weights: near-ties between tokens would make greedy comparisons a matter of rounding
+        torch.nn.init.normal_(parameter, std=std if parameter.ndim > 1 else 1.0)
+    return model.eval()
+
+
+def make_engine(model: PreTrainedModel, **changes: Any) -> Engine:
+    settings: dict[str, Any] = dict(
+        stop_ids=[STOP], sampling=Sampling(temperature=0), max_tokens=MAX_TOKENS, context=500, batch=16
+    )
+    return Engine(model, **{**settings, **changes})
+
+
+def tokens(rng: random.Random, low: int, high: int) -> list[int]:
+    return [rng.randint(8, 95) for _ in range(rng.randint(low, high))]
+
+
+class Conversations:
+    """Some ragged conversations that are played turn by turn, with observations from a script."""
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        self._rngs = [random.Random(f"{seed} {i}") for i in range(count)]
+        self.ids = [tokens(rng, 5, 60) for rng in self._rngs]
+        self.slots = [Slot() for _ in range(count)]
+
+    def ask(self, engine: Engine, order: Sequence[int] | None = None, seed: int = 0) -> list[Request]:
+        """Has the conversations answered, in that order, and goes on to the next turn; returns them by number."""
+        order = range(len(self.ids)) if order is None else order
+        requests = {
+            i: Request(self.slots[i], list(self.ids[i]), random_numbers(seed, i, len(self.ids[i]), count=MAX_TOKENS))
+            for i in order
+        }
+        engine.submit(requests.values())
+        run(engine)
+        for i, request in requests.items():
+            self.ids[i] += request.tokens + tokens(self._rngs[i], 1, 30)
+        return [requests[i] for i in sorted(requests)]
+
+
+def run(engine: Engine) -> list[Request]:
+    finished = []
+    while engine.busy:
+        finished += engine.advance(5)
+    return finished
+
+
+def generate(model: PreTrainedModel, ids: Sequence[int]) -> list[int]:
+    prompt = torch.tensor([ids])
+    with torch.inference_mode():
+        whole = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=MAX_TOKENS
+        )
+    answer: list[int] = whole[0, len(ids) :].tolist()
+    return answer
+
+
+def full_logprobs(model: PreTrainedModel, request: Request, temperature: float = 1.0) -> torch.Tensor:
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*request.ids, *request.tokens]])).logits[0, len(request.ids) - 1 : -1]
+    log_probs = (logits / temperature).log_softmax(-1)
+    return log_probs.gather(1, torch.tensor(request.tokens)[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_greedy_tokens_are_those_of_generate_over_ragged_conversations_of_several_turns(kind: str) -> None:
+    model = make_model(kind)
+    engine, talk = make_engine(model), Conversations(6)
+    for _ in range(3):
+        requests = talk.ask(engine)
+        assert [request.tokens for request in requests] == [generate(model, request.ids) for request in requests]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_a_full_forward_pass(kind: str, temperature: float) -> None:
+    model = make_model(kind, std=0.1)
+    engine, talk = make_engine(model, sampling=Sampling(temperature=temperature)), Conversations(5)
+    for _ in range(3):
+        for request in talk.ask(engine):
+            torch.testing.assert_close(
+                torch.tensor(request.logprobs), full_logprobs(model, request, temperature), atol=1e-5, rtol=0
+            )
+
+
+def test_greedy_logprobs_are_those_of_temperature_one() -> None:
+    model = make_model(std=0.1)
+    for request in Conversations(3).ask(make_engine(model)):
+        torch.testing.assert_close(
+            torch.tensor(request.logprobs), full_logprobs(model, request), atol=1e-5, rtol=0
+        )
+
+
+def play(engine: Engine, orders: Sequence[Sequence[int]]) -> list[list[int]]:
+    talk = Conversations(8)
+    for order in orders:
+        talk.ask(engine, order)
+    return talk.ids
+
+
+def test_samples_do_not_depend_on_the_order_or_the_size_of_the_batch() -> None:
+    model, rng = make_model(), random.Random(0)
+    shuffled = [rng.sample(range(8), 8) for _ in range(3)]
+    sampled = Sampling(temperature=1.0)
+    expected = play(make_engine(model, sampling=sampled), [range(8)] * 3)
+    assert play(make_engine(model, sampling=sampled), shuffled) == expected
+    assert play(make_engine(model, sampling=sampled, batch=1), shuffled) == expected
+    assert play(make_engine(model, sampling=sampled, batch=3, slots=8), [range(8)] * 3) == expected
+    assert play(make_engine(model, sampling=sampled, prefill_tokens=16), shuffled) == expected
+
+
+def test_the_same_calls_give_the_same_floats() -> None:
+    model = make_model()
+    runs = [Conversations(8).ask(make_engine(model, sampling=Sampling())) for _ in range(2)]
+    assert [request.logprobs for request in runs[0]] == [request.logprobs for request in runs[1]]
+
+
+def test_evicted_conversations_are_computed_again_and_go_on_alike() -> None:
+    model = make_model()
+    kept, evicted = make_engine(model, slots=8), make_engine(model, batch=2, slots=3)
+    expected, talk = play(kept, [range(8)] * 4), Conversations(8)
+    for _ in range(4):
+        talk.ask(evicted)
+        assert sum(slot.row is not None for slot in talk.slots) == 3
+    assert talk.ids == expected
+
+
+def test_the_conversation_that_was_idle_for_longest_is_evicted() -> None:
+    engine, talk = make_engine(make_model(), batch=1, slots=2), Conversations(3)
+    for i in (0, 1, 0, 2):
+        talk.ask(engine, [i])
+    assert [slot.row is not None for slot in talk.slots] == [True, False, True]
+
+
+def test_a_turn_computes_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = make_model(), []
+    engine, talk = make_engine(model), Conversations(1)
+    talk.ask(engine)
+    cached, total = talk.slots[0].cached, len(talk.ids[0])
+    forward = model.base_model.forward
+    monkeypatch.setattr(
+        model.base_model, "forward", lambda **inputs: seen.append(inputs["input_ids"].shape[1]) or forward(**inputs)
+    )
+    talk.ask(engine)
+    assert seen[0] == total - 1 - cached
+    assert set(seen[1:]) == {1}
+
+
+def test_other_weights_drop_all_keys_and_values() -> None:
+    model, other = make_model(seed=0), make_model(seed=1)
+    engine, talk = make_engine(model), Conversations(4)
+    talk.ask(engine)
+    engine.update_weights(other.state_dict())
+    requests = talk.ask(engine)
+    assert [request.tokens for request in requests] == [generate(other, request.ids) for request in requests]
+
+
+def test_weights_cannot_change_while_answers_are_under_way() -> None:
+    engine, talk = make_engine(make_model()), Conversations(1)
+    engine.submit([Request(talk.slots[0], talk.ids[0])])
+    with pytest.raises(RuntimeError, match="under way"):
+        engine.update_weights({})
+
+
+def test_an_answer_ends_with_the_stop_token_or_is_cut_at_its_longest() -> None:
+    model = make_model()
+    requests = [request for seed in range(3) for request in Conversations(8, seed).ask(make_engine(model))]
+    stopped = [request for request in requests if request.tokens[-1] == STOP]
+    cut = [request for request in requests if request.tokens[-1] != STOP]
+    assert all(STOP not in request.tokens[:-1] for request in requests)
+    assert all(len(request.tokens) == MAX_TOKENS for request in cut)
+    assert stopped
+    assert cut
+
+
+def test_freed_conversations_leave_the_batch_and_the_others_go_on_alike() -> None:
+    model = make_model()
+    expected = [request.tokens for request in Conversations(6).ask(make_engine(model, stop_ids=[]))]
+    engine, talk = make_engine(model, stop_ids=[], batch=4), Conversations(6)
+    requests = [Request(slot, ids) for slot, ids in zip(talk.slots, talk.ids, strict=True)]
+    engine.submit(requests)
+    assert engine.advance(3) == []
+    engine.free([talk.slots[1], talk.slots[5]])  # one is being answered, the other still queued
+    finished = run(engine)
+    assert {id(request) for request in finished} == {id(requests[i]) for i in (0, 2, 3, 4)}
+    assert [requests[i].tokens for i in (0, 2, 3, 4)] == [expected[i] for i in (0, 2, 3, 4)]
+    assert talk.slots[1].row is None
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    model = make_model().train()
+    before = model.config._attn_implementation
+    Conversations(2).ask(make_engine(model))
+    assert model.training
+    assert model.config._attn_implementation == before
+
+
+def test_tokens_beyond_the_vocabulary_are_never_drawn() -> None:
+    engine = make_engine(make_model(), sampling=Sampling(temperature=50.0), vocabulary=20, stop_ids=[])
+    assert max(max(request.tokens) for request in Conversations(8).ask(engine)) < 20
+
+
+def test_a_conversation_that_cannot_be_answered_is_refused() -> None:
+    engine = make_engine(make_model(), context=40)
+    with pytest.raises(ValueError, match="do not fit in 40"):
+        engine.submit([Request(Slot(), [8] * 17)])
+    with pytest.raises(ValueError, match="no new token"):
+        engine.submit([Request(Slot(row=0, cached=3), [8, 9, 10])])
+    assert not engine.busy
+
+
+def test_a_model_without_attention_is_refused_in_one_line() -> None:
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "vocab_size": 32}
+    model = AutoModelForCausalLM.from_config(FalconMambaConfig(**shape))
+    with pytest.raises(ModelError, match="choose a model whose layers are all softmax attention"):
+        make_engine(model)
+
+
+def test_random_numbers_depend_on_their_key_alone() -> None:
+    first = random_numbers(0, "maze_1", 0, 17, count=8)
+    torch.rand(5)
+    assert random_numbers(0, "maze_1", 0, 17, count=8) == first
+    assert random_numbers(0, "maze_1", 0, 17, count=3) == first[:3]
+    others = [random_numbers(*key, count=8) for key in ((1, "maze_1", 0, 17), (0, "maze_2", 0, 17), (0, "maze_1", 1, 17))]
+    assert all(other != first for other in others)
+    assert all(0 <= number < 1 for number in first)
+
+
+def draw(logits: Sequence[float], sampling: Sampling, count: int = 4000) -> tuple[list[int], torch.Tensor]:
+    rows = torch.tensor(logits).expand(count, -1)
+    uniform = torch.tensor(random_numbers("draw", count=count), dtype=torch.float64)
+    drawn, logprobs = choose(rows, uniform, sampling)
+    return drawn.tolist(), logprobs
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=0.5), [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3]),
+        (Sampling(top_k=2), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(top_p=0.65), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(top_p=0.75), [0, 4 / 9, 2 / 9, 3 / 9]),
+        (Sampling(min_p=0.45), [0, 4 / 9, 2 / 9, 3 / 9]),
+        (Sampling(top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(top_k=3, min_p=0.6), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(top_k=1), [0.0, 1.0, 0.0, 0.0]),
+    ],
+)
+def test_draws_follow_the_filtered_distribution_and_carry_its_logprobs(
+    sampling: Sampling, expected: Sequence[float]
+) -> None:
+    drawn, logprobs = draw(torch.tensor([0.1, 0.4, 0.2, 0.3]).log().tolist(), sampling)
+    for token, probability in enumerate(expected):
+        assert drawn.count(token) / len(drawn) == pytest.approx(probability, abs=0.03)
+        assert probability or token not in drawn
+    torch.testing.assert_close(logprobs.exp(), torch.tensor(expected)[drawn])
+
+
+def test_the_extremes_of_the_random_numbers_draw_possible_tokens() -> None:
+    logits = torch.tensor([[float("-inf"), 0.0, 1.0, float("-inf")]] * 2)
+    drawn, logprobs = choose(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling())
+    assert drawn.tolist() == [1, 2]
+    assert logprobs.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_k": -1}, {"min_p": 2.0}]
+)
+def test_settings_of_sampling_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Sampling(**wrong)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from agentgym.errors import RunError
+from agentgym.evaluation import (
+    Explored,
+    Iteration,
+    Learned,
+    Report,
+    Result,
+    describe_machine,
+    installed_versions,
+    results_table,
+    summarize,
+)
+from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+
+FOUR = ["babyai", "maze", "textcraft", "wordle"]
+LEARNED = Learned(steps=600, tokens=5_000_000, trajectories=100)
+EXPLORED = Explored(tried=800, finished=799, errored=1, succeeded=500, kept=450, newly_solved=120)
+
+
+def measured(share: float, *, names: list[str] = FOUR, tasks: int = 105, errored: int = 0, seed: int = 0) -> Result:
+    """What a policy that solves `share` of the tasks would get; the first `errored` tasks of each environment fail."""
+    rng = random.Random(seed)
+    turn = Turn(Completion("Action:\nup"), "up", "up", 0.0)
+    played = []
+    for name in names:
+        for i in range(tasks):
+            good, solved = i >= errored, rng.random() < share
+            stop = StopReason.DONE if good else StopReason.ERROR
+            score, success = (float(solved), solved) if good else (None, None)
+            played.append(Trajectory(Task(name, i), 0, "model", "", "", (turn,) * 3, stop, score, success))
+    return summarize(rng.sample(played, len(played)), dict.fromkeys(names, (0.0, 1.0)))
+
+
+def report(**changes) -> Report:
+    names = changes.pop("names", FOUR)
+    rows = [
+        Iteration(
+            iteration=i,
+            result=measured(0.5 + 0.1 * i, names=names, seed=i),
+            learned=LEARNED,
+            explored=EXPLORED if i else None,
+        )
+        for i in range(4)
+    ]
+    made = Report(
+        name="agentevol",
+        seed=0,
+        recipe={"name": "agentevol", "evol": {"iterations": 3}},
+        iterations=rows,
+        control=Iteration(iteration=3, result=measured(0.6, names=names, seed=9), learned=LEARNED),
+        seconds={"bc": 60.5, "total": 400.0},
+        versions=installed_versions(),
+        machine=describe_machine(),
+    )
+    return replace(made, **changes)
+
+
+def shown(thing: object, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(thing)
+    return capture.get()
+
+
+def test_the_json_has_the_keys_that_the_documentation_names():
+    made = json.loads(json.dumps(report().to_json(), allow_nan=False))
+    assert list(made) == [
+        "name", "seed", "recipe", "iterations", "control", "comparisons", "seconds", "versions", "machine",
+    ]  # fmt: skip
+    assert [row["iteration"] for row in made["iterations"]] == [0, 1, 2, 3]
+    first, last = made["iterations"][0], made["iterations"][-1]
+    assert list(first) == list(made["control"]) == ["iteration", "macro", "environments", "learned"]
+    assert list(last) == ["iteration", "macro", "environments", "explored", "learned"]
+    for row in (*made["iterations"], made["control"]):
+        assert list(row["macro"]) == ["success", "score"]
+        assert list(row["environments"]) == FOUR
+        for part in row["environments"].values():
+            assert list(part) == ["tasks", "errored", "success", "success_interval", "score", "turns"]
+            low, high = part["success_interval"]
+            assert 0 <= low <= part["success"] <= high <= 1
+        assert row["learned"] == {"steps": 600, "tokens": 5_000_000, "trajectories": 100}
+    assert last["explored"] == {
+        "tried": 800, "finished": 799, "errored": 1, "succeeded": 500, "kept": 450, "newly_solved": 120,
+    }  # fmt: skip
+
+
+def test_the_comparisons_are_of_the_last_iteration_with_the_first_and_with_the_control():
+    made = report().to_json()
+    assert [list(each) for each in made["comparisons"]] == [
+        ["baseline", "candidate", "difference", "p_value", "tasks"]
+    ] * 2
+    assert [(each["baseline"], each["candidate"]) for each in made["comparisons"]] == [
+        ("iteration 0", "iteration 3"),
+        ("control", "iteration 3"),
+    ]
+    last = made["iterations"][-1]["macro"]["success"]
+    for each, baseline in zip(made["comparisons"], (made["iterations"][0], made["control"]), strict=True):
+        assert each["difference"] == pytest.approx(last - baseline["macro"]["success"])
+        assert each["p_value"] < 0.001
+        assert each["tasks"] == 420
+
+
+def test_behavioural_cloning_alone_has_nothing_to_be_compared_with():
+    made = report(iterations=report().iterations[:1], control=None)
+    assert made.to_json()["control"] is None
+    assert made.to_json()["comparisons"] == []
+    assert made.lines() == ["Behavioural cloning: 420 held-out tasks, coverage 420/420."]
+    assert "against" not in made.markdown()
+
+
+def test_the_words_say_what_the_table_means():
+    made = report()
+    gains = [f"{100 * each.difference:+.1f} points" for each in made.comparisons]
+    assert made.lines() == [
+        f"AgentEvol after 3 iterations: {gains[0]} over BC (p < 0.001), {gains[1]} over the control that learned from "
+        "the expert set for as many steps (p < 0.001); 420 held-out tasks, coverage 420/420."
+    ]
+
+
+def test_a_loss_is_called_a_loss():
+    worse = replace(report().iterations[3], result=measured(0.3))
+    made = report(iterations=[report().iterations[0], worse], control=None)
+    assert made.comparisons[0].difference < 0
+    assert f"{100 * made.comparisons[0].difference:.1f} points against BC (p < 0.001)" in made.lines()[0]
+
+
+def test_errored_episodes_are_never_a_number():
+    partly = replace(report().iterations[3], result=measured(1.0, errored=5))
+    made = report(iterations=[report().iterations[0], partly])
+    part = made.to_json()["iterations"][-1]["environments"]["maze"]
+    assert (part["tasks"], part["errored"], part["success"], part["score"]) == (105, 5, 1.0, 1.0)
+    assert made.to_json()["comparisons"][0]["tasks"] == 400
+    assert "coverage 400/420." in made.lines()[0]
+    unfinished = "20 of 420 tasks did not finish in iteration 3 (babyai 5, maze 5, textcraft 5, wordle 5)"
+    assert made.lines()[-1] == f"{unfinished} and are not counted."
+
+
+def test_what_is_not_known_is_null_in_the_json_and_a_question_mark_in_the_table():
+    nothing = replace(report().iterations[3], result=measured(1.0, errored=105, names=["maze"]))
+    made = report(iterations=[report(names=["maze"]).iterations[0], nothing], control=None)
+    row = made.to_json()["iterations"][-1]
+    assert row["macro"] == {"success": None, "score": None}
+    assert row["environments"]["maze"] == {
+        "tasks": 105, "errored": 105, "success": None, "success_interval": [0, 1], "score": None, "turns": None,
+    }  # fmt: skip
+    assert made.to_json()["comparisons"] == [
+        {"baseline": "iteration 0", "candidate": "iteration 3", "difference": None, "p_value": 1.0, "tasks": 0}
+    ]
+    assert "no figure against BC" in made.lines()[0]
+    assert shown(made).count("?") == 2
+
+
+@pytest.mark.parametrize("names", [["maze"], FOUR, [f"environment_{i}" for i in range(4)], [*"abcdefghijklm"]])
+def test_the_table_fits_into_80_columns_with_every_number_in_it(names):
+    made = report(names=names)
+    text = shown(made)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    for row in (*made.iterations, made.control):
+        for part in (*row.result.environments.values(), row.result.macro):
+            low, high = part.success_interval
+            assert f"{100 * part.success:.1f}" in text
+            assert f"[{100 * low:.0f}-{100 * high:.0f}]" in text
+    assert all(name in text for name in names)
+
+
+def test_a_narrow_terminal_costs_no_digit():
+    text = shown(report(names=["a_very_long_name_of_an_environment", "b"]), width=50)
+    assert "…" not in text
+    assert (
+        f"{100 * report(names=['a_very_long_name_of_an_environment', 'b']).iterations[0].result.macro.success:.1f}"
+        in text
+    )
+
+
+def test_names_are_shown_as_they_are_written():
+    rows = {"[bold]policy[/bold]": measured(0.5, names=["maze"])}
+    assert "[bold]policy[/bold]" in shown(results_table(rows, title="[red]title"))
+    assert "[red]title" in shown(results_table(rows, title="[red]title"))
+
+
+def test_the_same_measurements_make_the_same_report(tmp_path):
+    slower = report(seconds={"bc": 99.0}, machine={"cores": 64}, versions={"python": "3.99"})
+    assert shown(slower) == shown(report())
+    assert slower.markdown() == report().markdown()
+    for folder in ("a", "b"):
+        report().write(tmp_path / folder)
+    for name in ("report.json", "report.md"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_written_report_is_the_report(tmp_path):
+    made = report()
+    made.write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert json.loads((tmp_path / "report.json").read_text()) == made.to_json()
+    text = (tmp_path / "report.md").read_text()
+    assert text == made.markdown()
+    assert text.startswith("# agentevol\n")
+    assert "| 1 | 800 | 799 | 1 | 500 | 450 | 120 | 600 | 5,000,000 | 100 |" in text
+    assert "## Iteration 3 against control" in text
+    won, lost = made.comparisons[0].won, made.comparisons[0].lost
+    assert f"| all | 420 | {won} | {lost} | {100 * made.comparisons[0].difference:+.1f} | p < 0.001 |" in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+
+
+def test_a_report_without_a_number_in_it_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Out of range float"):
+        report(seconds={"bc": math.nan}).write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot write .*report\.json"):
+        report().write(tmp_path / "file")
+
+
+def test_versions_and_machine_hold_facts_and_no_names_of_hosts():
+    assert installed_versions()["polars"]
+    assert set(describe_machine(["a GPU"])) == {"system", "architecture", "cores", "accelerators"}
+    assert describe_machine()["cores"] >= 1

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import random
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from agentgym.errors import DataError
+from agentgym.evaluation import compare, summarize
+from agentgym.evaluation.statistics import holm, macro_interval, mcnemar_exact, wilson_interval
+from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+
+counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=15)
+RANGES = {"maze": (0.0, 1.0), "sciworld": (0.0, 100.0)}
+
+
+def episode(name: str, index: int, score: float | None, success: bool | None, turns: int = 1) -> Trajectory:
+    turn = Turn(Completion("Action:\nup"), "up", "you went up", score or 0.0)
+    stop = StopReason.ERROR if score is None else StopReason.DONE
+    return Trajectory(Task(name, index), 0, "model", "", "a maze", (turn,) * turns, stop, score, success)
+
+
+def outcomes(name: str, solved: list[bool | None]) -> list[Trajectory]:
+    return [episode(name, i, None if ok is None else float(ok), ok) for i, ok in enumerate(solved)]
+
+
+@given(counts, st.floats(0.5, 0.999))
+def test_wilson_interval_agrees_with_scipy_and_statsmodels(count, confidence):
+    successes, trials = count
+    ours = wilson_interval(successes, trials, confidence)
+    theirs = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert ours == pytest.approx(proportion_confint(successes, trials, 1 - confidence, method="wilson"), abs=1e-9)
+
+
+@given(counts)
+def test_wilson_interval_holds_the_share_and_stays_between_0_and_1(count):
+    low, high = wilson_interval(*count)
+    assert 0 <= low <= count[0] / count[1] <= high <= 1
+    assert low < high
+
+
+def test_nothing_tried_is_nothing_known():
+    assert wilson_interval(0, 0) == (0, 1)
+    assert macro_interval([]) == (0, 1)
+    assert macro_interval([(5, 10), (0, 0)]) == (0, 1)
+    assert mcnemar_exact(0, 0) == 1
+
+
+@pytest.mark.parametrize("count", [(-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(count):
+    with pytest.raises(ValueError, match="successes of"):
+        wilson_interval(*count)
+    with pytest.raises(ValueError, match="lost"):
+        mcnemar_exact(-1, 2)
+
+
+@given(counts)
+def test_macro_interval_of_one_environment_is_its_wilson_interval(count):
+    assert macro_interval([count]) == pytest.approx(wilson_interval(*count), abs=1e-12)
+
+
+@given(st.lists(counts, min_size=1, max_size=14))
+def test_macro_interval_holds_the_mean_and_is_no_wider_than_the_widest_of_its_parts(several):
+    low, high = macro_interval(several)
+    assert 0 <= low <= fmean(s / n for s, n in several) + 1e-12
+    assert fmean(s / n for s, n in several) - 1e-12 <= high <= 1
+    widths = [high - low for low, high in (wilson_interval(*count) for count in several)]
+    assert 0 < high - low <= max(widths) + 1e-12
+
+
+def coverage(shares: list[float], trials: int, rounds: int) -> float:
+    rng = random.Random(0)
+    held = 0
+    for _ in range(rounds):
+        drawn = [(sum(rng.random() < share for _ in range(trials)), trials) for share in shares]
+        low, high = macro_interval(drawn)
+        held += low <= fmean(shares) <= high
+    return held / rounds
+
+
+@pytest.mark.parametrize(
+    ("shares", "least"),
+    [([0.5, 0.5, 0.5], 0.92), ([0.2, 0.6, 0.9, 0.75], 0.92), ([0.02, 0.99], 0.92), ([0.01, 0.02, 0.01, 0.03], 0.89)],
+)
+def test_macro_interval_holds_the_true_mean_about_95_times_in_100(shares, least):
+    # 0.92 and 0.89 lie four standard errors of 1000 rounds below 0.95 and 0.92, what 4000 other rounds gave.
+    assert least <= coverage(shares, trials=40, rounds=1000)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_agrees_with_statsmodels_and_scipy(won, lost):
+    ours = mcnemar_exact(won, lost)
+    assert ours == pytest.approx(mcnemar([[7, won], [lost, 9]], exact=True).pvalue, rel=1e-9, abs=1e-300)
+    if won + lost:
+        assert ours == pytest.approx(binomtest(won, won + lost).pvalue, rel=1e-9, abs=1e-300)
+
+
+def test_mcnemar_stays_exact_for_many_tasks():
+    assert mcnemar_exact(1, 99) == 2 * 101 / 2**100
+    assert mcnemar_exact(20_000, 20_000) == 1
+    assert mcnemar_exact(3_000, 0) == 2 / 2**3000 == 0
+
+
+def test_mcnemar_rejects_no_more_often_than_it_says_if_neither_policy_is_better():
+    rng = random.Random(0)
+    rejected = 0
+    for _ in range(2000):
+        won = sum(rng.random() < 0.5 for _ in range(40))
+        rejected += mcnemar_exact(won, 40 - won) < 0.05
+    assert 0.02 < rejected / 2000 <= 0.05
+
+
+@settings(max_examples=20)  # statsmodels collects garbage in every call
+@given(p_values)
+def test_holm_agrees_with_statsmodels(values):
+    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1].tolist(), abs=1e-12)
+
+
+def test_holm_of_nothing_is_nothing():
+    assert holm([]) == []
+
+
+def test_shares_are_of_the_finished_tasks_and_errors_are_counted_apart():
+    result = summarize(outcomes("maze", [True, True, False, None, None]), RANGES)
+    maze = result.environments["maze"]
+    assert (maze.tasks, maze.errored, maze.finished) == (5, 2, 3)
+    assert maze.success == maze.score == pytest.approx(2 / 3)
+    assert maze.success_interval == wilson_interval(2, 3)
+    assert Task("maze", 3) not in result.solved
+    assert (result.tasks, result.finished) == (5, 3)
+
+
+def test_an_environment_that_finished_nothing_has_no_share_and_neither_has_the_mean_over_environments():
+    result = summarize(outcomes("maze", [True, False]) + outcomes("sciworld", [None, None]), RANGES)
+    sciworld = result.environments["sciworld"]
+    assert (sciworld.success, sciworld.score, sciworld.turns, sciworld.success_interval) == (None, None, None, (0, 1))
+    assert (result.macro.success, result.macro.score, result.macro.success_interval) == (None, None, (0, 1))
+
+
+def test_turns_are_averaged_over_finished_tasks_only():
+    played = [episode("maze", 0, 1.0, True, turns=2), episode("maze", 1, 0.0, False, turns=5)]
+    assert summarize([*played, episode("maze", 2, None, None, turns=90)], RANGES).environments["maze"].turns == 3.5
+
+
+def test_the_macro_score_puts_every_environment_on_the_same_scale():
+    played = [episode("maze", 0, 0.5, False), episode("sciworld", 0, 30.0, False)]
+    result = summarize(played, RANGES)
+    assert result.environments["sciworld"].score == 30
+    assert result.macro.score == pytest.approx(0.4)
+
+
+def test_every_environment_weighs_the_same_in_the_macro_success():
+    played = outcomes("maze", [True] * 9 + [False]) + outcomes("sciworld", [False, True])
+    assert summarize(played, RANGES).macro.success == pytest.approx((0.9 + 0.5) / 2)
+
+
+def test_the_order_of_the_episodes_does_not_matter():
+    played = outcomes("maze", [True, False, None] * 7) + outcomes("sciworld", [False, True] * 5)
+    shuffled = random.Random(3).sample(played, len(played))
+    ours, theirs = summarize(played, RANGES), summarize(shuffled, RANGES)
+    assert ours == theirs
+    assert list(ours.solved) == list(theirs.solved)
+    assert list(ours.environments) == ["maze", "sciworld"]
+
+
+def test_a_task_measured_twice_is_refused():
+    with pytest.raises(DataError, match="maze_0 was measured twice"):
+        summarize(outcomes("maze", [True]) * 2, RANGES)
+
+
+def test_comparisons_pair_the_tasks_that_both_finished():
+    old = summarize(outcomes("maze", [True, False, False, None, False]), RANGES)
+    new = summarize(outcomes("maze", [False, True, True, True, None]), RANGES)
+    found = compare(old, new, names=("old", "new"))
+    assert (found.baseline, found.candidate, found.tasks, found.won, found.lost) == ("old", "new", 3, 2, 1)
+    assert found.difference == pytest.approx(1 / 3)
+    assert found.p_value == mcnemar_exact(2, 1)
+
+
+def test_comparisons_are_antisymmetric():
+    rng = random.Random(1)
+    old, new = (
+        summarize(
+            outcomes("maze", rng.choices([True, False, None], k=60)) + outcomes("sciworld", [share > 0.5]), RANGES
+        )
+        for share in (0.2, 0.8)
+    )
+    there, back = compare(old, new, names=("a", "b")), compare(new, old, names=("b", "a"))
+    assert there.difference == -back.difference
+    assert (there.won, there.lost, there.p_value) == (back.lost, back.won, back.p_value)
+
+
+def test_the_difference_is_that_of_the_macro_successes_when_all_tasks_are_finished():
+    rng = random.Random(2)
+    old, new = (
+        summarize(
+            outcomes("maze", [rng.random() < share for _ in range(90)])
+            + outcomes("sciworld", [rng.random() < share for _ in range(30)]),
+            RANGES,
+        )
+        for share in (0.3, 0.6)
+    )
+    found = compare(old, new, names=("old", "new"))
+    assert found.difference == pytest.approx(new.macro.success - old.macro.success)
+    assert found.tasks == 120
+
+
+def test_p_values_per_environment_are_adjusted_for_their_number():
+    old = summarize(outcomes("maze", [False] * 8) + outcomes("sciworld", [False] * 8), RANGES)
+    new = summarize(outcomes("maze", [True] * 8) + outcomes("sciworld", [True] + [False] * 7), RANGES)
+    parts = compare(old, new, names=("old", "new")).environments
+    assert parts["maze"].p_value == pytest.approx(2 * mcnemar_exact(8, 0))
+    assert (parts["sciworld"].won, parts["sciworld"].p_value) == (1, 1)
+
+
+def test_without_common_tasks_in_an_environment_there_is_no_difference():
+    old = summarize(outcomes("maze", [False, True]) + outcomes("sciworld", [None]), RANGES)
+    new = summarize(outcomes("maze", [True, True]) + outcomes("sciworld", [True]), RANGES)
+    found = compare(old, new, names=("old", "new"))
+    assert found.difference is None
+    assert found.environments["sciworld"].difference is None
+    assert found.environments["maze"].difference == 0.5

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agentgym.errors import RecipeError
+from agentgym.hooks import PhaseLogger
+from agentgym.settings import TrackingMode, TrackingSettings
+from agentgym.tracking import SAMPLE, Tracker
+from envpool import Completion, StopReason, Task, Trajectory, Turn
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FakeRun:
+    """Remembers what was logged."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.logged: list[dict[str, Any]] = []
+        self.finished = 0
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        assert (name, step_metric) == ("*", "step")
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+class FakeWandb:
+    """Stands in for the package; its runs are kept in `runs`."""
+
+    def __init__(self) -> None:
+        self.runs: list[FakeRun] = []
+        self.refusal = ""
+        self.errors = SimpleNamespace(Error=ConnectionError)
+
+    def Settings(self, **options: Any) -> dict[str, Any]:  # noqa: N802
+        return options
+
+    def Table(self, columns: list[str], data: list[list[Any]]) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(columns=columns, data=data)
+
+    def init(self, **options: Any) -> FakeRun:
+        if self.refusal:
+            raise ConnectionError(self.refusal)
+        self.runs.append(FakeRun(**options))
+        return self.runs[-1]
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+def tracker(folder: Path, mode: TrackingMode = TrackingMode.offline) -> Tracker:
+    return Tracker(TrackingSettings(mode=mode, project="tests"), folder, name="trial", config={"seed": 1})
+
+
+def trajectory(index: int) -> Trajectory:
+    turn = Turn(Completion("go", token_ids=(7, 8), logprobs=(-1.0, -2.0)), "go", "there", 1.0)
+    return Trajectory(Task("maze", index), 0, "it001", "play", "here", (turn,), StopReason.DONE, 1.0, True)
+
+
+def test_a_real_offline_run_needs_no_account_or_network_prints_nothing_and_holds_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    ids = []
+    for iteration in range(2):
+        tracked = tracker(tmp_path)
+        tracked.log({"eval/macro/success": 0.5}, iteration)
+        tracked.log_trajectories([trajectory(n) for n in range(3)], iteration)
+        tracked.finish()
+        ids.append((tmp_path / "wandb_id").read_text())
+    assert ids[0] == ids[1]
+    runs = sorted((tmp_path / "wandb").glob(f"offline-run-*-{ids[0]}"))
+    assert len(runs) >= 1
+    (table, *_) = runs[0].glob("files/media/table/*.json")
+    rows = json.loads(table.read_text())["data"]
+    assert rows[2][0] == "maze_2"
+    assert rows[2][-1] == "[user]\nplay\n\nhere\n\n[assistant]\ngo"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_starts_before_there_is_something_to_log(tmp_path: Path, wandb: FakeWandb) -> None:
+    tracked = tracker(tmp_path / "run")
+    tracked.finish()
+    assert wandb.runs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_iterations_and_all_starts_are_one_run(tmp_path: Path, wandb: FakeWandb) -> None:
+    for iteration in range(2):
+        tracked = tracker(tmp_path)
+        tracked.log({"a": 1.0}, iteration)
+        tracked.log({"a": 2.0}, iteration)
+        tracked.finish()
+        tracked.finish()
+    assert len(wandb.runs) == 2
+    assert len({run.options["id"] for run in wandb.runs}) == 1
+    assert [run.finished for run in wandb.runs] == [1, 1]
+    options = wandb.runs[0].options
+    assert (options["mode"], options["project"], options["name"]) == ("offline", "tests", "trial")
+    assert options["config"] == {"seed": 1}
+    assert options["settings"]["silent"]
+
+
+def test_the_loggers_steps_count_over_all_phases_and_later_numbers_stand_at_the_last_step(
+    tmp_path: Path, wandb: FakeWandb
+) -> None:
+    tracked = tracker(tmp_path)
+    for iteration, offset in ((0, 0), (1, 100)):
+        logger = tracked.logger(iteration, offset)
+        assert isinstance(logger, PhaseLogger)
+        logger.log_hyperparams({"lr": 1})
+        logger.log_metrics({"train/loss": 0.5, "epoch": 0}, 9)
+        tracked.log({"eval/macro/success": 0.5}, iteration)
+        assert (logger.name, logger.version, logger.save_dir) == ("agentgym", iteration, None)
+    assert wandb.runs[0].logged == [
+        {"train/loss": 0.5, "iteration": 0, "step": 9},
+        {"eval/macro/success": 0.5, "iteration": 0, "step": 9},
+        {"train/loss": 0.5, "iteration": 1, "step": 109},
+        {"eval/macro/success": 0.5, "iteration": 1, "step": 109},
+    ]
+
+
+def test_a_table_of_trajectories_is_a_sample_of_the_whole_and_holds_text_only(tmp_path: Path, wandb: FakeWandb) -> None:
+    tracked = tracker(tmp_path)
+    tracked.log_trajectories([trajectory(n) for n in range(3 * SAMPLE - 1)], 2, "explored")
+    tracked.log_trajectories([], 2)
+    logged, empty = wandb.runs[0].logged
+    assert logged["iteration"] == 2
+    table = logged["explored"]
+    assert len(table.data) == SAMPLE
+    assert [row[0] for row in table.data[:2]] == ["maze_0", "maze_3"]
+    assert table.data[0][:8] == ["maze_0", 0, "it001", 1.0, True, "done", 1, None]
+    assert len(table.columns) == len(table.data[0])
+    assert empty["trajectories"].data == []
+
+
+def test_turned_off_it_does_nothing(tmp_path: Path, wandb: FakeWandb) -> None:
+    tracked = tracker(tmp_path, TrackingMode.off)
+    tracked.log({"a": 1.0}, 0)
+    tracked.log_trajectories([trajectory(1)], 0)
+    assert tracked.logger(0, 0) is None
+    tracked.finish()
+    assert wandb.runs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_wandb_it_does_nothing_unless_the_recipe_wants_it_online(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    tracked = tracker(tmp_path)
+    tracked.log({"a": 1.0}, 0)
+    assert tracked.logger(0, 0) is None
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RecipeError, match=r"online needs wandb: pip install wandb, or set tracking.mode=offline"):
+        tracker(tmp_path, TrackingMode.online)
+
+
+def test_online_without_a_key_is_one_line_and_asks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: FakeWandb
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(RecipeError, match=r"online needs a W&B key: set WANDB_API_KEY, or set tracking.mode=offline"):
+        tracker(tmp_path, TrackingMode.online)
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
+    tracker(tmp_path, TrackingMode.online)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    tracked = tracker(tmp_path, TrackingMode.online)
+    tracked.log({"a": 1.0}, 0)
+    assert wandb.runs[0].options["resume"] == "allow"
+    assert KEY not in repr(wandb.runs[0].options)
+
+
+def test_a_server_that_refuses_is_one_line(tmp_path: Path, wandb: FakeWandb) -> None:
+    wandb.refusal = "no such project\nand a long explanation"
+    with pytest.raises(RecipeError, match=r"W&B answers 'no such project'; set tracking.mode=offline") as caught:
+        tracker(tmp_path).log({"a": 1.0}, 0)
+    assert len(caught.value.complaints) == 1
+
+
+def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: FakeWandb) -> None:
+    monkeypatch.setenv("RANK", "1")
+    tracked = tracker(tmp_path)
+    tracked.log({"a": 1.0}, 0)
+    tracked.log_trajectories([trajectory(1)], 0)
+    assert wandb.runs == []
+    monkeypatch.setenv("RANK", "0")
+    tracked.log({"a": 1.0}, 0)
+    assert len(wandb.runs) == 1
