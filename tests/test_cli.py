@@ -58,6 +58,12 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
+def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a package look as if it were not installed, also where a part of it has been imported already."""
+    for name in {package, *(name for name in sys.modules if name.startswith(f"{package}."))}:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 def raising(error: BaseException) -> Callable[..., object]:
     def function(*args: object) -> None:
         raise error
@@ -112,7 +118,7 @@ def test_several_mistakes_are_one_line_each(capsys: pytest.CaptureFixture[str]) 
 def test_a_missing_extra_is_one_line_that_names_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "minigrid", None)
+    hide("minigrid", monkeypatch)
     for words in (["validate", "recipe.yaml", "environments.babyai.eval=1"], ["envs", "babyai"]):
         assert main(words) == 2
         err = capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from agentgym.data.codec import Codec, TokenSequence
 from agentgym.errors import ModelError
@@ -387,6 +387,7 @@ LOWERS = CHATML.replace("m.content", "m.content | lower")
         (SHORTENS_THE_PAST, "in another way than by appending"),
         (COUNTS, "in another way than by appending"),
         (SPELLS_ANEW, "in another way than by appending"),
+        ("no message is written<|im_end|>", "in another way than by appending"),
         (LOWERS, "in another way than by appending"),
         (NEEDS_A_SYSTEM_MESSAGE, "fails on user and assistant messages .a system message"),
         (PLAIN_TEXT, "instead of a token of its own"),
@@ -400,6 +401,23 @@ def test_a_template_that_cannot_be_reduced_is_refused_with_a_cure(template: str 
         Codec(tokenizer)
     assert "\n" not in str(caught.value)
     assert "chat_template" in str(caught.value)
+
+
+class SlowTokenizer(PreTrainedTokenizer):
+    """A tokenizer in plain Python with a token for each of a few letters."""
+
+    vocab_size = 1
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"a": 0, **self.added_tokens_encoder}
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return 0
+
+
+def test_a_tokenizer_in_plain_python_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"has no tokenizer.json: choose a model that has one"):
+        Codec(SlowTokenizer(eos_token="<|im_end|>", chat_template=CHATML))
 
 
 def test_a_tokenizer_that_reads_control_tokens_out_of_text_is_refused() -> None:

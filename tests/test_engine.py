@@ -25,18 +25,18 @@ from agentgym.generation.sampling import Sampling, choose, random_numbers
 
 STOP = 7
 MAX_TOKENS = 24
-SHAPE: dict[str, Any] = dict(
-    vocab_size=96,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=512,
-    bos_token_id=0,
-    eos_token_id=STOP,
-    pad_token_id=0,
-)
+SHAPE: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 0,
+    "eos_token_id": STOP,
+    "pad_token_id": 0,
+}
 CONFIGS = {
     "llama": LlamaConfig(**SHAPE, tie_word_embeddings=True),
     "llama_without_groups": LlamaConfig(**{**SHAPE, "num_key_value_heads": 4}),
@@ -57,10 +57,8 @@ def make_model(kind: str = "llama", seed: int = 0, std: float = 0.3) -> PreTrain
 
 
 def make_engine(model: PreTrainedModel, **changes: Any) -> Engine:
-    settings: dict[str, Any] = dict(
-        stop_ids=[STOP], sampling=Sampling(temperature=0), max_tokens=MAX_TOKENS, context=500, batch=16
-    )
-    return Engine(model, **{**settings, **changes})
+    settings: dict[str, Any] = {"stop_ids": [STOP], "sampling": Sampling(temperature=0), "batch": 16}
+    return Engine(model, **{**settings, "max_tokens": MAX_TOKENS, "context": 500, **changes})
 
 
 def tokens(rng: random.Random, low: int, high: int) -> list[int]:
@@ -137,9 +135,7 @@ def test_logprobs_are_those_of_a_full_forward_pass(kind: str, temperature: float
 def test_greedy_logprobs_are_those_of_temperature_one() -> None:
     model = make_model(std=0.1)
     for request in Conversations(3).ask(make_engine(model)):
-        torch.testing.assert_close(
-            torch.tensor(request.logprobs), full_logprobs(model, request), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(torch.tensor(request.logprobs), full_logprobs(model, request), atol=1e-5, rtol=0)
 
 
 def play(engine: Engine, orders: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -272,7 +268,9 @@ def test_random_numbers_depend_on_their_key_alone() -> None:
     torch.rand(5)
     assert random_numbers(0, "maze_1", 0, 17, count=8) == first
     assert random_numbers(0, "maze_1", 0, 17, count=3) == first[:3]
-    others = [random_numbers(*key, count=8) for key in ((1, "maze_1", 0, 17), (0, "maze_2", 0, 17), (0, "maze_1", 1, 17))]
+    others = [
+        random_numbers(*key, count=8) for key in ((1, "maze_1", 0, 17), (0, "maze_2", 0, 17), (0, "maze_1", 1, 17))
+    ]
     assert all(other != first for other in others)
     assert all(0 <= number < 1 for number in first)
 

@@ -246,14 +246,15 @@ class HubHandler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        model, _, file = self.path.removeprefix("/api/models").partition("/resolve/main/")
+        model, _, file = self.path.removeprefix("/api/models").partition("/resolve/")
+        file = file.partition("/")[2]  # behind the revision
         path = self.server.model / file
         refusal = None
         if model == "/acme/gated":
             refusal = (403, "GatedRepo")
-        elif not model.startswith(("/acme/tiny", "/acme/notes")):
+        elif not model.startswith(("/acme/tiny", "/acme/notes", "/acme/pickled")):
             refusal = (404, "RepoNotFound")
-        elif model != "/acme/tiny" or not path.is_file():
+        elif not path.is_file() or model == "/acme/notes" or (model == "/acme/pickled" and path.suffix != ".json"):
             refusal = (404, "EntryNotFound")
         body = b"" if refusal else path.read_bytes()
         self.send_response(refusal[0] if refusal else 200)
@@ -304,6 +305,7 @@ def test_what_the_hub_refuses_is_explained(hub: Hub) -> None:
     assert "neither a folder nor a model on the hub: check the spelling" in one_line("acme/tinny")
     assert "on consent only: agree on its page" in one_line("acme/gated")
     assert "no transformers model" in one_line("acme/notes")
+    assert "pickled ones can run code" in one_line("acme/pickled")
     assert "neither a folder nor a hub id" in one_line("two words")
 
 

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from agentgym.data.codec import TokenSequence
 from agentgym.data.datamodule import TrajectoryDataModule
-from agentgym.data.packing import PackedBatch, lay_out, pack, packed_attention, register_packed_attention
+from agentgym.data.packing import PackedBatch, _varlen, lay_out, pack, packed_attention, register_packed_attention
 from agentgym.errors import DataError, ModelError
 from agentgym.modules.losses import token_nll, weighted_nll
 from agentgym.settings import LearningSettings
@@ -115,6 +115,32 @@ def test_a_sliding_window_is_kept_inside_a_segment() -> None:
     seen = (distance >= 0) & (distance < 4) & (segment[:, None] == segment)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
     torch.testing.assert_close(out, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_call_for_gpus_computes_the_same(monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
+    def varlen_attn(
+        q: Tensor, k: Tensor, v: Tensor, starts: Tensor, _: Tensor, longest: int, __: int, **options: Any
+    ) -> Tensor:
+        """What torch documents of its kernel, which runs on GPUs only: shapes (T, H, D), one head of keys each."""
+        assert q.shape == k.shape == v.shape
+        assert longest == max(starts.diff())
+        left, right = options["window_size"]
+        place = torch.arange(len(q))
+        distance = place[:, None] - place
+        segment = torch.bucketize(place, starts[1:].long(), right=True)
+        seen = (distance >= -right) & ((distance <= left) | (left < 0)) & (segment[:, None] == segment)
+        scores = torch.einsum("qhd,khd->hqk", q, k) * options["scale"]
+        return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 4, 12, 8), torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8)
+    segments, boundaries = ((0, 7), (7, 12)), torch.tensor([0, 7, 12], dtype=torch.int32)
+    expected, _ = packed_attention(
+        torch.nn.Identity(), query, key, value, None, 0.3, segments=segments, sliding_window=window
+    )
+    torch.testing.assert_close(_varlen(query, key, value, boundaries, segments, 0.3, window), expected)
 
 
 def test_packed_attention_follows_autocast() -> None:

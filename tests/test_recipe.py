@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -74,6 +76,12 @@ def test_saving_into_a_folder_that_is_not_there_leaves_nothing_behind() -> None:
     with pytest.raises(FileNotFoundError):
         save_recipe(recipe, Path("nowhere/saved.yaml"))
     assert [p.name for p in Path().iterdir()] == ["recipe.yaml"]
+
+
+def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a package look as if it were not installed, also where a part of it has been imported already."""
+    for name in {package, *(name for name in sys.modules if name.startswith(f"{package}."))}:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.mark.parametrize(
@@ -257,8 +265,13 @@ def test_the_learning_module_is_looked_up_without_being_imported(
         assert line in found[0]
 
 
+def test_a_program_that_is_running_is_no_module_to_learn_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "running", ModuleType("running"))
+    assert "there is no Python module 'running'" in complaints(GOOD, "module=running.Good")[0]
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "minigrid", None)
+    hide("minigrid", monkeypatch)
     assert "pip install 'agentgym-lightning[babyai]'" in complaints(GOOD, "environments.babyai.eval=1")[0]
 
 

@@ -75,7 +75,7 @@ class Codec:
         self._plain = _copy(spec)
         self._text = _text_only(spec, marks)
         for mark in marks:
-            if mark["id"] in self._encode_text(mark["content"]):
+            if mark["id"] != tokenizer.unk_token_id and mark["id"] in self._encode_text(mark["content"]):
                 raise ModelError(
                     f"the tokenizer of {tokenizer.name_or_path!r} cannot tell its control token {mark['content']!r} "
                     "from text: choose another model"

@@ -239,17 +239,18 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     longest = max(end - start for start, end in segments)
+    # not every torch that we allow shares key heads in this call, so they are repeated
+    shared = query.shape[1] // key.shape[1]
     out = varlen_attn(
         query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
+        key[0].repeat_interleave(shared, 0).transpose(0, 1),
+        value[0].repeat_interleave(shared, 0).transpose(0, 1),
         boundaries,
         boundaries,
         longest,
         longest,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=True,
     )
     assert isinstance(out, Tensor)
     return out[None]

@@ -91,7 +91,7 @@ class Engine:
     ) -> None:
         _check(model)
         if model.device.type == "cpu":
-            model.float()
+            model.to(torch.float32)
         self._model = model
         self._stop_ids = frozenset(stop_ids)
         self._sampling = sampling
@@ -270,7 +270,8 @@ class Engine:
         self._cache.reserve(0, longest)
         latest = [[request.tokens[-1] if request.tokens else request.ids[-1]] for request in active]
         window = Window(len(active), torch.tensor(starts, device=device), 1, fresh=False, longest=longest)
-        logits_BV = self._forward(self._model, torch.tensor(latest, device=device), window).logits[:, -1, : self._vocabulary].float()
+        output = self._forward(self._model, torch.tensor(latest, device=device), window)
+        logits_BV = output.logits[:, -1, : self._vocabulary].float()
         uniform_B = None
         if not self._sampling.greedy:
             drawn = [request.uniform[len(request.tokens)] for request in active]

@@ -162,12 +162,16 @@ def slot_attention(
         NotImplementedError: the model adds learned sinks or biases to its scores.
     """
     if window is None or kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
-        raise NotImplementedError(f"{type(module).__name__} needs an attention that the generation engine does not have")
+        raise NotImplementedError(
+            f"{type(module).__name__} needs an attention that the generation engine does not have"
+        )
     B, H, T, D = query.shape
     G = key.shape[1]
     causal = window.fresh and softcap is None and (sliding_window is None or sliding_window >= T)
     if causal:
-        output_BHTD = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=H != G)
+        output_BHTD = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=H != G
+        )
         return output_BHTD.transpose(1, 2), None
     queries_BGXD = query.reshape(B, G, H // G * T, D)
     mask_B1XL = window.mask(sliding_window, H // G, query.dtype)
@@ -188,7 +192,7 @@ def attending_to_slots(model: PreTrainedModel) -> Iterator[None]:
     """Lends the model the attention of this file and inference mode; afterwards it is as it was."""
     attention, training = model.config._attn_implementation, model.training
     model.config._attn_implementation = ATTENTION
-    model.eval()
+    model.train(False)
     try:
         with torch.inference_mode():
             yield

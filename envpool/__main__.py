@@ -1,0 +1,86 @@
+"""The command `envpool`: look at the environments, and play them by hand or by a built-in player."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from envpool import (
+    EnvPool,
+    EnvPoolError,
+    EnvSpec,
+    ExpertPolicy,
+    Message,
+    RandomPolicy,
+    Split,
+    Task,
+    Trajectory,
+    collect,
+    environments,
+    get_spec,
+)
+
+PLAYERS = {"expert": ExpertPolicy, "random": RandomPolicy}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code, 2 after a mistake, which is told in one line."""
+    parser = argparse.ArgumentParser(prog="envpool", description="Text environments, many at once.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the environments").set_defaults(run=lambda words: _list())
+    play = commands.add_parser("play", help="play one task and see the conversation")
+    play.add_argument("environment")
+    play.add_argument("index", type=int, nargs="?", help="which task (default: the first of split eval)")
+    play.add_argument("--player", choices=["you", *PLAYERS], default="you", help="who plays (default: you)")
+    play.set_defaults(run=lambda words: _play(words.environment, words.index, words.player))
+    words = parser.parse_args(argv)
+    try:
+        words.run(words)
+    except EnvPoolError as error:
+        print(f"envpool: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nenvpool: left the game", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _list() -> None:
+    for name in environments():
+        spec = get_spec(name)
+        counts = ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split)
+        print(f"{name:12}{spec.summary} ({counts}; at most {spec.max_turns} turns)")
+
+
+def _play(name: str, index: int | None, player: str) -> None:
+    spec = get_spec(name)
+    task = Task(name, spec.tasks(Split.EVAL)[0] if index is None else index)
+    if player == "you":
+        trajectory = _by_hand(task, spec)
+    else:
+        (trajectory,) = collect(EnvPool(), [task], PLAYERS[player]())
+        for message in trajectory.messages:
+            print(f"[{message.role}]\n{message.content}\n")
+        if trajectory.turns:
+            print(f"[end]\n{trajectory.turns[-1].observation}\n")
+    print(f"{task.item_id}: {trajectory.stop}, score {trajectory.score}, success {trajectory.success}")
+    if trajectory.error:
+        print(trajectory.error)
+
+
+def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
+    async def ask(conversation: Sequence[Message]) -> str:
+        print(f"{conversation[-1].content}\n")
+        try:
+            return f"Action:\n{input('> ')}"
+        except EOFError:
+            raise KeyboardInterrupt from None
+
+    print(f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {spec.max_turns} turns.\n")
+    (trajectory,) = collect(EnvPool(), [task], ask)
+    return trajectory
+
+
+if __name__ == "__main__":
+    sys.exit(main())
