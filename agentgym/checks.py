@@ -202,7 +202,9 @@ def _numbers(section: Any, key: str = "") -> Iterator[Complaint]:
 def _run(recipe: Recipe) -> Iterator[Complaint]:
     if not re.fullmatch(r"\w[\w.-]*", recipe.name):
         yield Complaint("name", f"{recipe.name!r} cannot name a folder: use letters, digits, '-', '_' and '.'")
-    if Path(recipe.output).is_file():
+    if not recipe.output or not recipe.output.isprintable():
+        yield Complaint("output", f"{recipe.output!r} cannot be a folder: name another one")
+    elif Path(recipe.output).is_file():
         yield Complaint("output", f"{recipe.output!r} is a file: name a folder")
 
 
@@ -297,6 +299,9 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
         )
     for name, settings in recipe.environments.items():
         key = f"environments.{name}"
+        if ":" in name and not all(part.isidentifier() for part in re.split("[.:]", name)):
+            yield Complaint(key, "this is no import path of an environment's card: write package.module:SPEC")
+            continue
         try:
             spec = get_spec(name)
             if spec.extra is not None and not settings.endpoints:
@@ -309,8 +314,12 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
 
 def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iterator[Complaint]:
     for address in settings.endpoints:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets that do not close, a port that is none
+            usable = False
+        if not usable:
             yield Complaint(f"{key}.endpoints", f"{address!r} is no address: write it as http://host:port")
         elif parts.username or parts.password:
             yield Complaint(f"{key}.endpoints", "an address must not hold a password: a recipe is saved and logged")

@@ -168,7 +168,7 @@ def _trainer(
     import lightning as L
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from agentgym.strategies import strategy
+    from agentgym.strategies import precision, strategy
 
     trainer = recipe.trainer
     return L.Trainer(
@@ -176,7 +176,7 @@ def _trainer(
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
         strategy=strategy(trainer),
-        precision=trainer.precision,  # type: ignore[arg-type]
+        precision=precision(trainer),
         max_steps=data.steps,
         max_epochs=-1,
         accumulate_grad_batches=data.accumulate,

@@ -53,6 +53,7 @@ PIECES = r"\n*[A-Z][a-z]+:\n| ?\d+,\d+| ?\p{L}+| ?\d|[^\s\p{L}\d]|\s+(?!\S)|\s+"
 around it, a pair of coordinates, a word, a digit (each with the space before it), any other character, white space.
 A cell of a map and a headline thus become one token each: a small model copies one more surely than three."""
 
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
 _WIDE = 192  # narrower models learn faster from initial weights that are twice as spread as usual
 
 
@@ -82,8 +83,11 @@ def load_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         ModelError: there is none, or its weights are pickled, incomplete or damaged.
     """
     place = _locate(name)
-    if Path(place).is_dir() and not any(Path(place).glob("*.safetensors")):
-        raise _pickled(name) if any(Path(place).glob("*.bin")) else ModelError(f"the model {name!r} has no weights")
+    if not _has(place, *_WEIGHTS):
+        raise ModelError(
+            f"{name!r} has no weights in safetensors (pickled ones can run code and are not read): "
+            "load it with transformers where you trust it, save it with save_pretrained and name that folder"
+        )
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(
@@ -232,9 +236,19 @@ def _locate(name: str) -> str:
         raise ModelError(f"{name!r} holds no config.json: give a folder that save_pretrained wrote")
     if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no model folder {name!r}: check the path")
+    if not _has(name, "config.json"):
+        raise ModelError(f"{name!r} on the hub is no transformers model (no config.json): choose another")
+    return name
+
+
+def _has(name: str, *files: str) -> bool:
+    """Whether a model in a folder or on the hub has at least one of these files."""
+    if Path(name).is_dir():
+        return any((Path(name) / file).is_file() for file in files)
     try:
-        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            get_hf_file_metadata(hf_hub_url(name, "config.json"))
+        return any(isinstance(try_to_load_from_cache(name, file), str) for file in files) or any(
+            _on_hub(name, file) for file in files
+        )
     except HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a hub id as 'organisation/model': check it") from error
     except GatedRepoError as error:
@@ -243,14 +257,19 @@ def _locate(name: str) -> str:
         raise ModelError(
             f"{name!r} is neither a folder nor a model on the hub: check the spelling, or set HF_TOKEN if it is private"
         ) from error
-    except EntryNotFoundError as error:
-        raise ModelError(f"{name!r} on the hub is no transformers model (no config.json): choose another") from error
     except (HTTPError, OSError) as error:
         raise ModelError(
             f"{name!r} is no folder, not in the hub's cache, and the hub cannot be reached: "
             "give a folder, or connect and unset HF_HUB_OFFLINE"
         ) from error
-    return name
+
+
+def _on_hub(name: str, file: str) -> bool:
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file))
+    except EntryNotFoundError:
+        return False
+    return True
 
 
 def _explained(name: str, what: str, load: Callable[[], T]) -> T:
@@ -258,13 +277,4 @@ def _explained(name: str, what: str, load: Callable[[], T]) -> T:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         cause = " ".join(str(error).split())
-        if "model.safetensors" in cause and isinstance(error, OSError):
-            raise _pickled(name) from error
         raise ModelError(f"cannot read the {what} of {name!r}; choose or save another: {cause[:300]}") from error
-
-
-def _pickled(name: str) -> ModelError:
-    return ModelError(
-        f"{name!r} has no weights in safetensors (pickled ones can run code and are not read): "
-        "load it with transformers where you trust it, save it with save_pretrained and name that folder"
-    )

@@ -57,7 +57,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     given, lines = _read(Path(path))
     reader.section(reader.config, Recipe, given, _Source(str(path), lines))
     for override in overrides:
-        reader.section(reader.config, Recipe, _parse_override(override, reader), _Source(f"override {override}", {}))
+        reader.section(
+            reader.config,
+            Recipe,
+            _parse_override(override, reader),
+            _Source(" ".join(["override", *override.split()]), {}),
+        )
     recipe = reader.finish()
     for key, text in complaints_about(recipe):
         if not reader.explains(key):
@@ -124,7 +129,7 @@ class _Reader:
     lines: list[str] = field(default_factory=list)
     wrong: set[str] = field(default_factory=set)
     places: dict[str, str] = field(default_factory=dict)
-    references: dict[str, tuple[DictConfig, str]] = field(default_factory=dict)
+    references: dict[str, tuple[DictConfig, str, Any]] = field(default_factory=dict)
 
     def complain(self, key: str, text: str) -> None:
         self.wrong.add(key)
@@ -158,10 +163,10 @@ class _Reader:
             else:
                 self.complain(path, f"{value!r} is no section of settings: write its keys below it")
         elif get_origin(plain) is dict:
-            if not isinstance(value, Mapping):
+            if not isinstance(value, Mapping | None):
                 self.complain(path, f"{value!r} is no section: write `name: ...` below it")
                 return
-            for key, item in value.items():
+            for key, item in (value or {}).items():
                 item_path = f"{path}.{key}"
                 self.places[item_path] = source.place(item_path)
                 self.setting(node[name], str(key), get_args(plain)[1], item, source, item_path)
@@ -175,12 +180,13 @@ class _Reader:
                 text = f"{value!r} may only refer to other settings, as in ${{seed}}: a recipe is saved as it is"
                 self.complain(path, text)
                 return
-            self.references[path] = (node, name)
-            node[name] = value
-            return
+            self.references[path] = (node, name, hint)
+        else:
+            self.references.pop(path, None)
         try:
-            node[name] = _convert(hint, value)
-        except ValueError:
+            node[name] = value if path in self.references else _convert(hint, value)
+        except (OmegaConfBaseException, ValueError):
+            self.references.pop(path, None)
             self.complain(path, f"{value!r} is not {_expected(hint)}{did_you_mean(str(value), _choices(plain))}")
 
     def finish(self) -> Recipe:
@@ -189,14 +195,14 @@ class _Reader:
         Raises:
             RecipeError: a reference leads nowhere.
         """
-        broken = False
-        for path, (node, name) in self.references.items():
+        before = len(self.lines)
+        for path, (node, name, hint) in self.references.items():
             try:
                 OmegaConf.to_container(OmegaConf.create({"value": node[name]}))
-            except (OmegaConfBaseException, ValueError) as error:
-                broken = True
-                self.complain(path, str(error).splitlines()[0])
-        if broken:
+            except (OmegaConfBaseException, ValueError):
+                raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload, index]
+                self.complain(path, f"{raw!r} does not lead to {_expected(hint)}")
+        if len(self.lines) > before:
             raise RecipeError(self.lines)
         for path in sorted(OmegaConf.missing_keys(self.config)):
             self.complain(path, f"missing: add `{path}: ...` to the recipe, or give `{path}=...`")

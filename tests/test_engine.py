@@ -20,8 +20,9 @@ from transformers import (
 )
 
 from agentgym.errors import ModelError
-from agentgym.generation.engine import Engine, Request, Slot
+from agentgym.generation.engine import Engine, Request
 from agentgym.generation.sampling import Sampling, choose, random_numbers
+from agentgym.generation.slots import Slot
 
 STOP = 7
 MAX_TOKENS = 24

@@ -199,7 +199,7 @@ def test_pickled_weights_are_not_read(damaged: Path) -> None:
     (damaged / "model.safetensors").unlink()
     assert "pickled ones can run code" in one_line(str(damaged))
     (damaged / "pytorch_model.bin").unlink()
-    assert "has no weights" in one_line(str(damaged))
+    assert "has no weights in safetensors" in one_line(str(damaged))
 
 
 def test_damaged_or_incomplete_weights_are_refused(damaged: Path) -> None:

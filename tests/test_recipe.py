@@ -18,7 +18,7 @@ seed: 3
 model: {name: tiny}
 environments:
   maze: {expert: 2, explore: 3, eval: 4, where: {size: [4, 5]}}
-  wordle:
+  wordle: {where: }
 bc: {steps: 5, optimizer: muon, lr: 1e-3}
 learn: {epochs: 1}
 tracking: {mode: off}
@@ -108,7 +108,12 @@ def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("foo", "override 'foo' is not written key=value, as in bc.lr=1e-4"),
         ("=3", "override '=3' is not written key=value"),
         ("bc.lr=[1", "override 'bc.lr=[1': what follows the = is not YAML"),
-        ("name=${nam}", "name: Interpolation key 'nam' not found (override name=${nam})"),
+        ("name=${nam}", "name: '${nam}' does not lead to a text (override name=${nam})"),
+        ("name=${name}", "name: '${name}' does not lead to a text"),
+        ("learn.lr=${bc}", "learn.lr: '${bc}' does not lead to a number"),
+        ("evol.merge=['${seed}']", "evol.merge: ['${seed}'] is not one of initial, previous"),
+        ("data={a: '${seed}'}", "data: {'a': '${seed}'} is not a list"),
+        ("name=???", "name: missing: add `name: ...` to the recipe"),
         ("output=${oc.env:HOME}", "may only refer to other settings, as in ${seed}: a recipe is saved as it is"),
         ("data=['${oc.env:HOME}']", "may only refer to other settings"),
     ],
@@ -138,6 +143,11 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("environments.maze.max_turns=0", "environments.maze.max_turns: 0 is out of range: it must be at least 1"),
         ("environments.maze.keep_above=1", "no score of maze is greater than 1 (they go up to 1)"),
         ("environments.maze.endpoints=[localhost]", "'localhost' is no address: write it as http://host:port"),
+        ("environments[:a].eval=1", "environments.:a: this is no import path of an environment's card"),
+        ("environments.maze.endpoints=['http://[::1']", "is no address: write it as http://host:port"),
+        ("environments.maze.endpoints=['http://a:99999']", "is no address: write it as http://host:port"),
+        ('output="\\0"', "cannot be a folder: name another one"),
+        ("name='x\n\ny'", "cannot name a folder"),
         ("environments.maze.endpoints=['http://me:pass@host:1']", "an address must not hold a password"),
         ("bc.lr=0", "bc.lr: 0.0 is out of range: it must be greater than 0 (override bc.lr=0)"),
         ("bc.lr=.nan", "bc.lr: nan is out of range"),

@@ -8,27 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from agentgym.errors import ModelError
+from agentgym.generation.attention import Window, attending_to_slots
 from agentgym.generation.sampling import Sampling, choose
-from agentgym.generation.slots import SlotCache, Window, attending_to_slots
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """What the engine keeps of one conversation.
-
-    Attributes:
-        row: its row of the cache; None if it has none (yet, or not any more).
-        cached: how many tokens of the conversation the row holds.
-        used: when it was last answered; the smallest is the first to be evicted.
-    """
-
-    row: int | None = None
-    cached: int = 0
-    used: int = 0
+from agentgym.generation.slots import Slot, SlotCache
 
 
 @dataclass(eq=False, slots=True)
@@ -91,21 +77,18 @@ class Engine:
     ) -> None:
         _check(model)
         if model.device.type == "cpu":
-            model.to(torch.float32)
+            nn.Module.float(model)
         self._model = model
         self._stop_ids = frozenset(stop_ids)
         self._sampling = sampling
         self._max_tokens = max_tokens
         self._context = context
         self._batch = batch
-        self._slots = max(batch, slots or 0)
         self._vocabulary = vocabulary
         self._prefill_tokens = prefill_tokens
-        self._cache = SlotCache()
-        self._owners: list[Slot | None] = []  # by row
+        self._cache = SlotCache(max(batch, slots or 0))
         self._pending: deque[Request] = deque()
         self._active: list[Request] = []  # by row: the active rows are the first ones
-        self._clock = 0
 
     @property
     def busy(self) -> bool:
@@ -144,7 +127,7 @@ class Engine:
             self._pending = deque(request for request in self._pending if request.slot is not slot)
             for request in [request for request in self._active if request.slot is slot]:
                 self._retire(request)
-            self._evict(slot)
+            self._cache.evict(slot)
 
     def reset(self) -> None:
         """Drops everything: queued and half-made answers, and all keys and values.
@@ -153,8 +136,7 @@ class Engine:
         """
         self._pending.clear()
         self._active.clear()
-        for slot in filter(None, list(self._owners)):
-            self._evict(slot)
+        self._cache.clear()
 
     def update_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Loads other weights into the model and drops all keys and values.
@@ -175,50 +157,9 @@ class Engine:
         joining = [self._pending.popleft() for _ in range(min(len(self._pending), self._batch - len(self._active)))]
         if not joining:
             return
-        slots = [request.slot for request in joining]
-        self._give_rows(slots)
-        first = len(self._active)
-        strangers = [row for row in range(first, first + len(slots)) if self._owners[row] not in slots]
-        for slot in slots:
-            assert slot.row is not None
-            if slot.row >= first + len(slots):
-                self._swap(slot.row, strangers.pop())
+        self._cache.seat([request.slot for request in joining], len(self._active))
         self._active += sorted(joining, key=lambda request: request.slot.row or 0)
         self._prefill(joining)
-
-    def _give_rows(self, slots: Sequence[Slot]) -> None:
-        self._clock += 1
-        for slot in slots:
-            slot.used = self._clock
-        homeless = [slot for slot in slots if slot.row is None]
-        missing = len(homeless) - self._owners.count(None)
-        if missing > 0:
-            self._owners += [None] * min(missing, self._slots - len(self._owners))
-            self._cache.reserve(len(self._owners), 0)
-        busy = {request.slot for request in self._active} | set(slots)
-        idle = sorted((slot for slot in self._owners if slot and slot not in busy), key=lambda slot: slot.used)
-        for slot in idle[: max(0, len(homeless) - self._owners.count(None))]:
-            self._evict(slot)
-        empty = [row for row, owner in enumerate(self._owners) if owner is None]
-        for slot, row in zip(homeless, empty, strict=False):
-            slot.row, self._owners[row] = row, slot
-
-    def _evict(self, slot: Slot) -> None:
-        if slot.row is not None:
-            self._owners[slot.row] = None
-        slot.row, slot.cached = None, 0
-
-    @torch.inference_mode()
-    def _swap(self, first: int, second: int) -> None:
-        one, other = self._owners[first], self._owners[second]
-        length = max(slot.cached if slot else 0 for slot in (one, other))
-        if length:
-            self._cache.swap(first, second, length)
-        self._owners[first], self._owners[second] = other, one
-        if one:
-            one.row = second
-        if other:
-            other.row = first
 
     def _prefill(self, joining: Sequence[Request]) -> None:
         def key(request: Request) -> tuple[bool, int]:
@@ -247,18 +188,10 @@ class Engine:
         ids_BT = torch.tensor([[*ids, *([0] * (width - len(ids)))] for ids in new], device=device)
         starts = [request.slot.cached for request in group]
         rows_B = torch.tensor([request.slot.row for request in group], device=device)
-        self._cache.reserve(0, max(starts) + width)
-        self._forward(
-            self._model.base_model,
-            ids_BT,
-            Window(
-                rows_B,
-                torch.tensor(starts, device=device),
-                width,
-                fresh=not any(starts),
-                longest=max(starts) + width,
-            ),
-        )
+        self._cache.reserve(max(starts) + width)
+        starts_B, longest = torch.tensor(starts, device=device), max(starts) + width
+        window = Window(rows_B, starts_B, width, fresh=not any(starts), longest=longest)
+        self._forward(self._model.base_model, ids_BT, window)
         for request in group:
             request.slot.cached = len(request.ids) - 1
 
@@ -267,7 +200,7 @@ class Engine:
         active, device = self._active, self._model.device
         starts = [request.slot.cached for request in active]
         longest = max(starts) + 1
-        self._cache.reserve(0, longest)
+        self._cache.reserve(longest)
         latest = [[request.tokens[-1] if request.tokens else request.ids[-1]] for request in active]
         window = Window(len(active), torch.tensor(starts, device=device), 1, fresh=False, longest=longest)
         output = self._forward(self._model, torch.tensor(latest, device=device), window)
@@ -284,7 +217,7 @@ class Engine:
             request.logprobs.append(logprob)
             if token in self._stop_ids or len(request.tokens) == self._max_tokens:
                 finished.append(request)
-        for request in finished:
+        for request in reversed(finished):  # from the last row on: rows behind it need not be moved
             self._retire(request)
         return finished
 
@@ -293,11 +226,11 @@ class Engine:
         row, last = request.slot.row, len(self._active) - 1
         assert row is not None
         if row != last:
-            self._swap(row, last)
+            self._cache.swap(row, last)
             self._active[row] = self._active[last]
         self._active.pop()
 
-    def _forward(self, module: torch.nn.Module, ids_BT: Tensor, window: Window) -> Any:
+    def _forward(self, module: nn.Module, ids_BT: Tensor, window: Window) -> Any:
         self._cache.window = window
         return module(
             input_ids=ids_BT,

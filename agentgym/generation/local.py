@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 
 from agentgym.data.codec import Codec, Transcript
 from agentgym.errors import ModelError
-from agentgym.generation.engine import Engine, Request, Slot
+from agentgym.generation.engine import Engine, Request
 from agentgym.generation.sampling import Sampling, random_numbers
+from agentgym.generation.slots import Slot
 from agentgym.settings import GenerationSettings
 from envpool.errors import ContextFull
 from envpool.policy import Actor, Episode, Load

@@ -1,106 +1,148 @@
-"""Keys and values of many conversations side by side, and the attention that reads them.
+"""Keys and values of many conversations side by side, one row each.
 
-Every conversation has one row of the cache. Tensor names: B rows of a forward pass, T new tokens per row,
-L keys per row, H query heads, G key-value heads, D head width, R rows of the cache, C its capacity in tokens.
+Tensor names: B rows of a forward pass, T new tokens per row, L keys per row, G key-value heads, D head width, R rows
+of the cache, C its capacity in tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache
 
-ATTENTION = "agentgym_slots"
-"""The name under which transformers knows the attention of this file."""
+from agentgym.generation.attention import Window
 
-_GRAIN = 64  # the capacity is a multiple of this, so that growing by a token a step copies rarely
+_GRAIN = 64  # the capacity is a multiple of this: growing copies everything, so it is not done for every token
 
 
-class Window:
-    """Which part of the cache one forward pass writes and reads.
+@dataclass(eq=False, slots=True)
+class Slot:
+    """What is kept of one conversation.
 
-    Args:
-        rows_B: the rows it works on; a number stands for the first so many rows, which are read without a copy.
-        start_B: how many tokens each row holds before the pass.
-        width: T, new tokens per row. Rows with fewer are padded on the right; what padding writes is overwritten
-            by the next real token or lies beyond what anything reads.
-        fresh: whether all rows were empty before.
-        longest: L, the number of tokens that the longest row holds after the pass.
+    Attributes:
+        row: its row of the cache; None if it has none (yet, or not any more).
+        cached: how many tokens of the conversation the row holds.
+        used: when it was last answered; the smallest is the first to be evicted.
     """
 
-    def __init__(self, rows_B: Tensor | int, start_B: Tensor, width: int, *, fresh: bool, longest: int) -> None:
-        steps_T = torch.arange(width, device=start_B.device)
-        self.positions_BT = start_B[:, None] + steps_T
-        self.fresh = fresh
-        self.longest = longest
-        self._rows_B = torch.arange(rows_B, device=start_B.device) if isinstance(rows_B, int) else rows_B
-        self._read: slice | Tensor = slice(rows_B) if isinstance(rows_B, int) else rows_B
-        self._masks: dict[int | None, Tensor] = {}
-
-    def write(self, store_RGCD: Tensor, new_BGTD: Tensor) -> Tensor:
-        """Stores new keys (or values) and returns all that the rows hold, shape (B, G, L, D)."""
-        store_RGCD[self._rows_B[:, None], :, self.positions_BT] = new_BGTD.transpose(1, 2)
-        return new_BGTD if self.fresh else store_RGCD[self._read, :, : self.longest]
-
-    def mask(self, sliding: int | None, group: int, dtype: torch.dtype) -> Tensor:
-        """What to add to the attention scores: 0 where a token may look, -inf elsewhere.
-
-        Args:
-            sliding: how many of the latest tokens, itself included, a token may look at; None for all.
-            group: how many query heads share a key-value head.
-            dtype: of the scores.
-
-        Returns:
-            Shape (B, 1, group * T, L), or (B, 1, 1, L) if T is 1.
-        """
-        if sliding not in self._masks:
-            keys_L = torch.arange(self.longest, device=self.positions_BT.device)
-            hidden_BTL = keys_L > self.positions_BT[:, :, None]
-            if sliding is not None:
-                hidden_BTL |= keys_L <= self.positions_BT[:, :, None] - sliding
-            mask_BTL = torch.zeros(hidden_BTL.shape, dtype=dtype, device=keys_L.device)
-            mask_BTL.masked_fill_(hidden_BTL, float("-inf"))
-            self._masks[sliding] = (mask_BTL if mask_BTL.shape[1] == 1 else mask_BTL.repeat(1, group, 1))[:, None]
-        return self._masks[sliding]
+    row: int | None = None
+    cached: int = 0
+    used: int = 0
 
 
 class SlotCache(Cache):
     """Keys and values of many conversations, one row each.
 
-    The layers are allocated when the model first writes to them, with the shapes the model writes: nothing needs
-    to be known of the architecture. `window` has to be set before every forward pass.
+    Layers are allocated when the model first writes to them, with the shapes that the model writes: nothing needs to
+    be known of the architecture. `window` has to be set before every forward pass.
+
+    Args:
+        slots: most conversations it keeps.
     """
 
     window: Window
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__(layers=[])
-        self.rows = 0
-        self.capacity = 0
-        self._stores: dict[int, list[Tensor]] = {}
+        self._slots = slots
+        self._owners: list[Slot | None] = []  # by row
+        self._capacity = 0
+        self._clock = 0
+        self._stores: dict[int, list[Tensor]] = {}  # keys and values by layer, each (R, G, C, D)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Called by every attention layer: stores what is new and returns what the rows of the window hold."""
+        """Called by every attention layer: stores what is new and returns what the rows of the window hold.
+
+        Args:
+            key_states: shape (B, G, T, D).
+            value_states: shape (B, G, T, D).
+            layer_idx: the layer.
+            args: what else transformers may hand over.
+            kwargs: likewise.
+
+        Returns:
+            Keys and values, shape (B, G, L, D) each.
+        """
         if layer_idx not in self._stores:
             self._stores[layer_idx] = [self._allocate(key_states), self._allocate(value_states)]
         keys_RGCD, values_RGCD = self._stores[layer_idx]
         return self.window.write(keys_RGCD, key_states), self.window.write(values_RGCD, value_states)
 
-    def reserve(self, rows: int, capacity: int) -> None:
-        """Makes room for `rows` conversations of `capacity` tokens; what is stored stays."""
-        if rows <= self.rows and capacity <= self.capacity:
-            return
-        if capacity > self.capacity:
-            capacity = -(-max(capacity, self.capacity * 3 // 2) // _GRAIN) * _GRAIN
-        self.rows, self.capacity = max(rows, self.rows), max(capacity, self.capacity)
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Part of the protocol of transformers; positions are always given explicitly."""
+        return 0
+
+    def seat(self, slots: Sequence[Slot], first: int) -> None:
+        """Gives conversations the rows from `first` on; the rows before it are in use and stay.
+
+        If there are no more rows, the conversations that were idle for longest lose theirs.
+        """
+        self._clock += 1
+        for slot in slots:
+            slot.used = self._clock
+        self._house([slot for slot in slots if slot.row is None], {*self._owners[:first], *slots})
+        wanted = range(first, first + len(slots))
+        seated = set(slots)
+        strangers = [row for row in wanted if self._owners[row] not in seated]
+        for slot in slots:
+            assert slot.row is not None
+            if slot.row not in wanted:
+                self.swap(slot.row, strangers.pop())
+
+    def _house(self, homeless: Sequence[Slot], busy: set[Slot | None]) -> None:
+        """Gives each of the `homeless` some row."""
+        missing = len(homeless) - self._owners.count(None)
+        if missing > 0:
+            more = min(missing, self._slots - len(self._owners))
+            self._owners += [None] * more
+            self._resize()
+            idle = sorted((slot for slot in self._owners if slot and slot not in busy), key=lambda slot: slot.used)
+            for slot in idle[: missing - more]:
+                self.evict(slot)
+        empty = (row for row, owner in enumerate(self._owners) if owner is None)
+        for slot, row in zip(homeless, list(empty), strict=False):
+            slot.row, self._owners[row] = row, slot
+
+    def evict(self, slot: Slot) -> None:
+        """Forgets a conversation."""
+        if slot.row is not None:
+            self._owners[slot.row] = None
+        slot.row, slot.cached = None, 0
+
+    def clear(self) -> None:
+        """Forgets all conversations."""
+        for slot in list(filter(None, self._owners)):
+            self.evict(slot)
+
+    @torch.inference_mode()
+    def swap(self, first: int, second: int) -> None:
+        """Exchanges two rows."""
+        owners = self._owners
+        length = max(slot.cached if slot else 0 for slot in (owners[first], owners[second]))
+        for store_RGCD in (store for stores in self._stores.values() for store in stores):
+            one_GLD, other_GLD = store_RGCD[first, :, :length], store_RGCD[second, :, :length]
+            kept_GLD = one_GLD.clone()
+            one_GLD.copy_(other_GLD)
+            other_GLD.copy_(kept_GLD)
+        owners[first], owners[second] = owners[second], owners[first]
+        for row in (first, second):
+            owner = owners[row]
+            if owner:
+                owner.row = row
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for conversations of `capacity` tokens; what is stored stays."""
+        if capacity > self._capacity:
+            self._capacity = -(-max(capacity, self._capacity * 3 // 2) // _GRAIN) * _GRAIN
+            self._resize()
+
+    def _resize(self) -> None:
         for stores in self._stores.values():
             for i, old_RGCD in enumerate(stores):
                 stores[i] = self._allocate(old_RGCD)
@@ -108,94 +150,4 @@ class SlotCache(Cache):
 
     def _allocate(self, like: Tensor) -> Tensor:
         # zeros and not empty: a masked key has weight 0, but 0 times an accidental NaN is NaN
-        return like.new_zeros(self.rows, like.shape[1], self.capacity, like.shape[3])
-
-    def swap(self, first: int, second: int, length: int) -> None:
-        """Exchanges the first `length` tokens of two rows."""
-        for stores in self._stores.values():
-            for store_RGCD in stores:
-                one_GLD, other_GLD = store_RGCD[first, :, :length], store_RGCD[second, :, :length]
-                kept_GLD = one_GLD.clone()
-                one_GLD.copy_(other_GLD)
-                other_GLD.copy_(kept_GLD)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Part of the protocol of transformers; positions are always given explicitly."""
-        return 0
-
-
-def slot_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    window: Window | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention over a `Window`, registered with transformers, which calls it in every attention layer.
-
-    Query heads that share a key-value head are laid side by side as if they were further tokens, so that keys and
-    values are read once and never repeated.
-
-    Args:
-        module: the attention layer.
-        query: shape (B, H, T, D).
-        key: shape (B, G, L, D), as `SlotCache.update` returned it.
-        value: as `key`.
-        attention_mask: ignored; the window knows better.
-        scaling: what the scores are multiplied with.
-        dropout: ignored; nothing is trained here.
-        sliding_window: how many of the latest tokens a token may look at.
-        softcap: scores are squashed to +-softcap by a tanh (Gemma 2).
-        window: the part of the cache in use.
-        kwargs: what else a model hands to its attention.
-
-    Returns:
-        The attention output, shape (B, T, H, D), and None for the weights.
-
-    Raises:
-        NotImplementedError: the model adds learned sinks or biases to its scores.
-    """
-    if window is None or kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
-        raise NotImplementedError(
-            f"{type(module).__name__} needs an attention that the generation engine does not have"
-        )
-    B, H, T, D = query.shape
-    G = key.shape[1]
-    causal = window.fresh and softcap is None and (sliding_window is None or sliding_window >= T)
-    if causal:
-        output_BHTD = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=H != G
-        )
-        return output_BHTD.transpose(1, 2), None
-    queries_BGXD = query.reshape(B, G, H // G * T, D)
-    mask_B1XL = window.mask(sliding_window, H // G, query.dtype)
-    if softcap is None:
-        output_BGXD = F.scaled_dot_product_attention(queries_BGXD, key, value, mask_B1XL, scale=scaling)
-    else:
-        scores_BGXL = torch.matmul(queries_BGXD, key.mT) * (D**-0.5 if scaling is None else scaling)
-        scores_BGXL = (scores_BGXL / softcap).tanh() * softcap + mask_B1XL
-        output_BGXD = torch.matmul(scores_BGXL.softmax(-1, dtype=torch.float32).to(value.dtype), value)
-    return output_BGXD.reshape(B, H, T, -1).transpose(1, 2), None
-
-
-AttentionInterface.register(ATTENTION, slot_attention)
-
-
-@contextmanager
-def attending_to_slots(model: PreTrainedModel) -> Iterator[None]:
-    """Lends the model the attention of this file and inference mode; afterwards it is as it was."""
-    attention, training = model.config._attn_implementation, model.training
-    model.config._attn_implementation = ATTENTION
-    model.train(False)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.config._attn_implementation = attention
-        model.train(training)
+        return like.new_zeros(len(self._owners), like.shape[1], self._capacity, like.shape[3])

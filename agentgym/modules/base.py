@@ -64,6 +64,7 @@ class AgentModule(L.LightningModule):
         self.model: PreTrainedModel | None = None
         self._attention = ""
         self._step_loss: Tensor | None = None
+        self._step_tokens = 0
 
     def loss(self, logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, normalizer: float) -> Tensor:
         """What one row adds to the loss of its optimiser step. Override this.
@@ -107,7 +108,8 @@ class AgentModule(L.LightningModule):
         register_packed_attention()
         model = _plain(self._loaded)
         kinds = set(getattr(model.config, "layer_types", None) or [])
-        self._attention = model.config._attn_implementation or "sdpa"
+        if model.config._attn_implementation != PACKED:  # it still is after a fit that failed
+            self._attention = model.config._attn_implementation or "sdpa"
         if kinds <= _PACKABLE:
             model.set_attn_implementation(PACKED)
         if model.config._attn_implementation != PACKED:
