@@ -119,6 +119,7 @@ def complaints_about(recipe: Recipe) -> list[Complaint]:
         *_run(recipe),
         *_model(recipe.model, recipe.generation),
         *_learner(recipe.module),
+        *_imports(recipe.imports),
         *_environments(recipe),
         *_data(recipe.data),
         *_learning(recipe),
@@ -292,6 +293,16 @@ def _names(tree: ast.Module) -> dict[str, bool]:
     return names
 
 
+def _imports(modules: list[str]) -> Iterator[Complaint]:
+    """Imports them, for they may register the environments that the recipe names."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            text = f"cannot import {module!r} ({error}): install it, or start agentgym in the folder that holds it"
+            yield Complaint("imports", text)
+
+
 def _environments(recipe: Recipe) -> Iterator[Complaint]:
     if not recipe.environments:
         yield Complaint(
@@ -299,9 +310,6 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
         )
     for name, settings in recipe.environments.items():
         key = f"environments.{name}"
-        if ":" in name and not all(part.isidentifier() for part in re.split("[.:]", name)):
-            yield Complaint(key, "this is no import path of an environment's card: write package.module:SPEC")
-            continue
         try:
             spec = get_spec(name)
             if spec.extra is not None and not settings.endpoints:

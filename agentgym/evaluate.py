@@ -23,6 +23,7 @@ def evaluate(recipe: Recipe) -> Result:
     Raises:
         AgentGymError: one line (or one a complaint) with a cure.
     """
+    progress.quiet()
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
     job = _job(recipe, Split.EVAL, folder.trajectories("eval"))
@@ -60,6 +61,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
     Raises:
         AgentGymError: one line (or one a complaint) with a cure.
     """
+    progress.quiet()
     folder = RunFolder(recipe)
     out = to or folder.trajectories(f"collected-{split}")
     with Workers(recipe, folder) as workers:

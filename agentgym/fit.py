@@ -10,35 +10,44 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import RenderableType
-
 from agentgym import hooks, progress
+from agentgym.checks import check_fit, check_recipe
 from agentgym.data import store
 from agentgym.data.agenttraj import load_agenttraj
 from agentgym.errors import DataError
 from agentgym.evaluation.agenteval import Result, summarize
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
-from agentgym.learn import Learned, LearnJob, learn
+from agentgym.learn import Learned, LearnJob, learn, module_class
 from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
 from agentgym.runfolder import RunFolder
 from agentgym.selection import keep
 from agentgym.settings import Merge, Recipe, Start
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
-from envpool import ExpertPolicy, Split, Trajectory, get_spec
+from envpool import ExpertPolicy, Split, Task, Trajectory, get_spec
 from envpool import collect as play_in_pool
 
 TINY = "tiny"
-BC_MODULE = "agentgym.modules.BehavioralCloning"
 
 
 def fit(recipe: Recipe) -> Report:
     """Runs a recipe, or goes on with it, and returns the report that it also prints and writes.
 
     Raises:
-        AgentGymError: one line (or one a complaint) with a cure.
+        AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe, its files or its
+            model is said before anything is written.
     """
+    progress.quiet()
+    check_recipe(recipe)
+    check_fit(recipe)
+    module_class(recipe.module)
+    for file in recipe.data:
+        read_data(Path(file), skip_damaged=recipe.skip_damaged)
+    if recipe.model.name != TINY:
+        from agentgym.models import check_model
+
+        check_model(recipe.model.name)
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
     tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
@@ -61,6 +70,7 @@ class _Fit:
         self.workers = workers
         self.tracker = tracker
         self.steps = 0
+        self._solved: set[Task] = set()
 
     def run(self) -> Report:
         recipe = self.recipe
@@ -68,12 +78,12 @@ class _Fit:
         base = base_model(recipe, self.folder, expert)
         bc = self.clone(base, expert)
         iterations = [Iteration(iteration=0, result=self.measure(bc.model, 0), learned=_work(bc))]
-        current, control, kept = bc.model, bc, []
+        current, control = bc.model, bc
+        kept: Path | None = None
         for number in range(1, recipe.evol.iterations + 1):
-            explored, new = self.explore(current, number, already=kept)
-            kept = [*kept, new] if recipe.evol.merge is Merge.previous or recipe.evol.only_unsolved else [new]
+            explored, kept = self.explore(current, number, kept)
             start = {Start.base: base, Start.bc: bc.model, Start.current: current}[recipe.evol.start]
-            evolved, control = self.learn(start, [expert, *kept], number, control, expert)
+            evolved, control = self.learn(start, [expert, kept], number, control, expert)
             current = evolved.model
             result = self.measure(current, number)
             iterations.append(Iteration(iteration=number, result=result, learned=_work(evolved), explored=explored))
@@ -93,12 +103,13 @@ class _Fit:
         job = self._job(base, [expert], 0, self.folder.iteration(0), bc=True)
         return self._learn(job, "behavioural cloning", 0)
 
-    def explore(self, model: str, number: int, already: Sequence[Path]) -> tuple[Explored, Path]:
+    def explore(self, model: str, number: int, before: Path | None) -> tuple[Explored, Path]:
         """Tries the exploration tasks and writes what is worth learning from."""
         recipe, evol = self.recipe, self.recipe.evol
+        carries = before is not None and (evol.merge is Merge.previous or evol.only_unsolved)
+        carried = store.read([before]) if before is not None and carries else []
         tasks = tasks_of(recipe, Split.EXPLORE)
-        solved = {t.task for t in store.read(already)} if evol.only_unsolved else set()
-        before = {t.task for n in range(1, number) for t in store.read([self._kept(n)])}
+        solved = {t.task for t in carried} if evol.only_unsolved else set()
         played: list[Trajectory] = []
         for sample in range(evol.samples):
             job = PlayJob(
@@ -117,16 +128,18 @@ class _Fit:
                 played += self.workers.play(job, f"exploring {number} of {evol.iterations}{turn}")
             if evol.only_unsolved:
                 solved |= {t.task for t in keep(played, recipe.environments, evol.dedup)}
-        kept = keep(played, recipe.environments, evol.dedup)
-        store.write(self._kept(number), kept, iteration=number, phase=store.Phase.EXPLORE)
+        kept = keep([*carried, *played], recipe.environments, evol.dedup)
+        if not self._kept(number).exists():
+            store.write(self._kept(number), kept, iteration=number, phase=store.Phase.EXPLORE)
         explored = Explored(
             tried=len(played),
             finished=sum(t.score is not None for t in played),
             errored=sum(t.score is None for t in played),
             succeeded=sum(bool(t.success) for t in played),
             kept=len(kept),
-            newly_solved=len({t.task for t in kept} - before),
+            newly_solved=len({t.task for t in played if t.success} - self._solved),
         )
+        self._solved |= {t.task for t in played if t.success}
         self.tracker.log_trajectories(played, number, "explored")
         return explored, self._kept(number)
 
@@ -153,7 +166,8 @@ class _Fit:
         result = self._measure(control.model, number, store.Phase.CONTROL, "control-eval", "measuring the control")
         phases = [learn(self.recipe, self._job("", [], n, self.folder.control(n))) for n in range(1, number + 1)]
         steps, tokens = sum(p.steps for p in phases), sum(p.tokens for p in phases)
-        return Iteration(iteration=number, result=result, learned=Work(steps=steps, tokens=tokens, trajectories=bc.trajectories))
+        work = Work(steps=steps, tokens=tokens, trajectories=bc.trajectories)
+        return Iteration(iteration=number, result=result, learned=work)
 
     def _measure(self, model: str, number: int, phase: store.Phase, name: str, title: str) -> Result:
         job = PlayJob(
@@ -178,7 +192,7 @@ class _Fit:
         started = not (job.folder / "done.json").exists()
         logger = self.tracker.logger(number, self.steps) or None
         settings = self.recipe.bc if job.bc else self.recipe.learn
-        callbacks = [hooks.LearningBar(title, settings.steps or 0)]
+        callbacks = [hooks.LearningBar(title, settings.steps)]
         if started:
             with self.folder.timed("bc" if job.bc else "learn"):
                 learned = learn(self.recipe, job, logger=logger, callbacks=callbacks)
@@ -192,7 +206,7 @@ class _Fit:
             start=start,
             data=tuple(data),
             bc=bc,
-            module=BC_MODULE if bc and self.recipe.module == "agentgym.modules.AgentEvol" else self.recipe.module,
+            module=self.recipe.module,
             seed=sampling_seed(self.recipe.seed, "learn", number),
             folder=folder,
         )
@@ -215,27 +229,29 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
         played = play_in_pool(environment_pool(recipe), tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
     expert = [t for t in played if t.success]
     for file in recipe.data:
-        imported, complaints = read_data(Path(file))
-        expert += imported
-        if complaints:
-            _show_quarantine(file, complaints, len(imported))
+        expert += read_data(Path(file), skip_damaged=recipe.skip_damaged)
     if not expert:
         raise DataError("the expert set is empty: no expert succeeded and no file of `data` holds a trajectory")
     store.write(out, expert, iteration=0, phase=store.Phase.EXPERT)
     return out
 
 
-def read_data(path: Path) -> tuple[list[Trajectory], list[str]]:
-    """Reads a trajectory file, Parquet or AgentTraj JSON; returns trajectories and complaints about bad records."""
-    return (store.read([path]), []) if path.suffix == ".parquet" else load_agenttraj(path)
+def read_data(path: Path, *, skip_damaged: bool) -> list[Trajectory]:
+    """Reads a trajectory file, Parquet or AgentTraj JSON.
 
-
-def _show_quarantine(file: str, complaints: Sequence[str], good: int) -> None:
-    lines: list[RenderableType] = [f"{file}: {good} records read, {len(complaints)} left out:", *complaints[:10]]
-    if len(complaints) > 10:
-        lines.append(f"... and {len(complaints) - 10} more")
-    for line in lines:
-        progress.show(line)
+    Raises:
+        DataError: the file cannot be read; or records are damaged, unless they are to be skipped, which is told.
+    """
+    if path.suffix == ".parquet":
+        return store.read([path])
+    trajectories, complaints = load_agenttraj(path)
+    if complaints:
+        some = "; ".join(complaints[:3]) + (f"; and {len(complaints) - 3} more" if len(complaints) > 3 else "")
+        damaged = f"{len(complaints)} of {len(complaints) + len(trajectories)} records of {path} are damaged ({some})"
+        if not skip_damaged:
+            raise DataError(f"{damaged}: mend them, or set skip_damaged=true to learn from the others")
+        progress.show(f"{damaged} and left out")
+    return trajectories
 
 
 def base_model(recipe: Recipe, folder: RunFolder, expert: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,8 +87,6 @@ def learn(
     done = job.folder / "done.json"
     if done.exists():
         return Learned(**json.loads(done.read_text()))
-    import time
-
     import lightning as L
     import torch
 
@@ -176,7 +175,7 @@ def _trainer(
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
         strategy=strategy(trainer),
-        precision=precision(trainer),
+        precision=precision(trainer),  # type: ignore[arg-type]  # Lightning checks it
         max_steps=data.steps,
         max_epochs=-1,
         accumulate_grad_batches=data.accumulate,

@@ -82,12 +82,7 @@ def load_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     Raises:
         ModelError: there is none, or its weights are pickled, incomplete or damaged.
     """
-    place = _locate(name)
-    if not _has(place, *_WEIGHTS):
-        raise ModelError(
-            f"{name!r} has no weights in safetensors (pickled ones can run code and are not read): "
-            "load it with transformers where you trust it, save it with save_pretrained and name that folder"
-        )
+    place = _weights_place(name)
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(
@@ -278,3 +273,25 @@ def _explained(name: str, what: str, load: Callable[[], T]) -> T:
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         cause = " ".join(str(error).split())
         raise ModelError(f"cannot read the {what} of {name!r}; choose or save another: {cause[:300]}") from error
+
+
+def check_model(name: str) -> None:
+    """Makes sure that a model can be loaded as far as that can be told without loading it.
+
+    Raises:
+        ModelError: it is not there, has no tokenizer, no usable chat template, or only pickled weights.
+    """
+    from agentgym.data.codec import Codec
+
+    Codec(load_tokenizer(name))
+    _weights_place(name)
+
+
+def _weights_place(name: str) -> str:
+    place = _locate(name)
+    if not _has(place, *_WEIGHTS):
+        raise ModelError(
+            f"{name!r} has no weights in safetensors (pickled ones can run code and are not read): "
+            "load it with transformers where you trust it, save it with save_pretrained and name that folder"
+        )
+    return place

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agentgym.checks import COUNTS
 from agentgym.data import store
 from agentgym.settings import Prompt, Recipe
 from envpool import EnvPool, ExpertPolicy, Limits, Policy, RandomPolicy, Split, Task, collect, get_spec
-
-PLAYERS = ("expert", "random")
-"""Names that a model may have although there is no model: the environments' experts and a random player."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,7 @@ class PlayJob:
     """Which tasks to play, with whom, and where the record goes.
 
     Attributes:
-        model: a folder in the Hugging Face layout, a hub id, or one of `PLAYERS`.
+        model: a folder in the Hugging Face layout, a hub id, or one of `checks.PLAYERS`.
         tasks: the problems.
         sample: which of the tries at each of them this is.
         temperature: of sampling; 0 is greedy.
@@ -83,12 +81,11 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
 
     The evaluation tasks are the same for every seed, so that runs can be compared.
     """
-    count = {Split.TRAIN: "expert", Split.EXPLORE: "explore", Split.EVAL: "eval"}[split]
     seed = 0 if split is Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in get_spec(name).select(split, getattr(settings, count), seed=seed, where=settings.where)
+        for task in get_spec(name).select(split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where)
     ]
 
 
@@ -138,5 +135,5 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         sampling=Sampling(temperature=job.temperature, top_p=job.top_p),
         seed=job.seed,
         context=recipe.model.context,
-        name=Path(job.model).name if job.phase == "eval" else job.model,
+        name="/".join(Path(job.model).parts[-2:]),  # a hub id, or as it001/model: the same wherever the run lies
     )

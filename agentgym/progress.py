@@ -6,8 +6,10 @@ Only the first of several ranks prints.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,15 @@ def is_first_rank() -> bool:
     """Whether this is the only process of a run, or the first: whoever started the others numbered them."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+def quiet() -> None:
+    """Keeps transformers and Lightning from talking over the bars."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own call
 
 
 def header(folder: Path, seed: int, *, console: Console | None = None) -> None:

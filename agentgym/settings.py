@@ -38,7 +38,7 @@ class Merge(StrEnum):
     """What an iteration learns from besides its own successes."""
 
     initial = "initial"  # the expert set (the paper)
-    previous = "previous"  # all that the iteration before learned from (the released scripts)
+    previous = "previous"  # also what earlier iterations kept (the released scripts); `dedup` then chooses among all
 
 
 class Start(StrEnum):
@@ -115,7 +115,8 @@ class ModelSettings:
     """The model that learns to act."""
 
     name: str = MISSING
-    """`tiny`, a Hugging Face id, or a folder in the Hugging Face layout."""
+    """`tiny`, a Hugging Face id, or a folder in the Hugging Face layout; to `agentgym eval` and `collect` also
+    `expert` and `random`."""
     tiny: TinySettings = field(default_factory=TinySettings)
     """Only for `name: tiny`."""
     lora: LoraSettings | None = None
@@ -274,9 +275,13 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
     """The model that learns to act."""
     environments: dict[str, EnvironmentSettings] = field(default_factory=dict)
-    """What is used of each environment, by its name (or the import path of its card, `package.module:SPEC`)."""
+    """What is used of each environment, by its name."""
+    imports: list[str] = field(default_factory=list)
+    """Python modules to import first; they may register environments of your own (`envpool.register`)."""
     data: list[str] = field(default_factory=list)
     """Trajectory files for the expert set besides the experts of the environments (AgentTraj JSON or Parquet)."""
+    skip_damaged: bool = False
+    """Leave out damaged records of `data` instead of refusing the file."""
     prompt: Prompt = Prompt.full
     """What a model is told before the first observation."""
     bc: LearningSettings = field(default_factory=LearningSettings)

@@ -85,7 +85,7 @@ class Workers:
         merge_shards(job, shards)
 
     def learn_beside(self, job: LearnJob, meanwhile: Callable[[], None]) -> None:
-        """Does a learning job in a worker while this process does something else; one after the other without workers."""
+        """Does a learning job in a worker while this process does something else; one after the other without them."""
         if not self._workers or (job.folder / "done.json").exists():
             meanwhile()
             learn(self._recipe, job)
@@ -169,6 +169,7 @@ def main(argv: Sequence[str]) -> None:
 
     answers = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints must not look like an answer
+    progress.quiet()
     recipe = load_recipe(argv[0])
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()

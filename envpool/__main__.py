@@ -72,14 +72,18 @@ def _play(name: str, index: int | None, player: str) -> None:
 def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
     async def ask(conversation: Sequence[Message]) -> str:
         print(f"{conversation[-1].content}\n")
-        try:
-            return f"Action:\n{input('> ')}"
-        except EOFError:
-            raise KeyboardInterrupt from None
+        return f"Action:\n{_typed()}"
 
     print(f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {spec.max_turns} turns.\n")
     (trajectory,) = collect(EnvPool(), [task], ask)
     return trajectory
+
+
+def _typed() -> str:
+    try:
+        return input("> ")
+    except EOFError:
+        raise KeyboardInterrupt from None
 
 
 if __name__ == "__main__":

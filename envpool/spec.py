@@ -143,7 +143,7 @@ def environments() -> list[str]:
 
 
 def get_spec(name: str) -> EnvSpec:
-    """Finds an environment by its name, or by the import path of its card as in ``my_package.my_world:SPEC``.
+    """Finds an environment by its name.
 
     Raises:
         UnknownEnvironment: there is none.
@@ -154,19 +154,6 @@ def get_spec(name: str) -> EnvSpec:
         found = importlib.import_module(f"envpool.envs.{name}").SPEC
         assert isinstance(found, EnvSpec)
         return found
-    if ":" in name:
-        return _import_spec(name)
     raise UnknownEnvironment(
         f"unknown environment {name!r}{did_you_mean(name, environments())} (known: {', '.join(environments())})"
     )
-
-
-def _import_spec(path: str) -> EnvSpec:
-    module, _, attribute = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownEnvironment(f"cannot import environment {path!r}: {error}") from error
-    if not isinstance(found, EnvSpec):
-        raise UnknownEnvironment(f"{path!r} is no EnvSpec but {type(found).__name__}")
-    return register(found)

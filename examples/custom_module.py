@@ -1,8 +1,7 @@
 """A LightningModule of your own: AgentEvol with a focal loss, which looks away from tokens the model is sure of.
 
-Name it in a recipe by its import path; everything else stays as it is:
-
-    PYTHONPATH=examples agentgym fit recipes/agentevol.yaml name=focal module=custom_module.FocalEvol
+Name it in a recipe by its import path; everything else stays as it is. In this folder:
+``agentgym fit ../recipes/agentevol.yaml name=focal module=custom_module.FocalEvol``
 """
 
 from __future__ import annotations

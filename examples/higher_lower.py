@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envpool import EnvSpec, Split, Step
+from envpool import EnvSpec, Split, Step, register
 
 
 class HigherLower:
     """The task index is the number to find."""
 
     def reset(self, index: int) -> str:
+        """Starts a game."""
         self.secret, self.low, self.high = index, 1, 100
         return "Which number?"
 
     def step(self, action: str) -> Step:
+        """Takes a guess."""
         guess = int(action) if action.isdecimal() and len(action) < 4 else None
         if guess is None:
             return Step("Answer with a number between 1 and 100.", 0.0, False)
@@ -27,6 +29,7 @@ class HigherLower:
         return Step("Higher." if guess < self.secret else "Lower.", 0.0, False)
 
     def available_actions(self) -> Sequence[str]:
+        """The numbers that are left."""
         return [str(number) for number in range(self.low, self.high + 1)]
 
     def close(self) -> None:
@@ -53,3 +56,5 @@ SPEC = EnvSpec(
     expert=expert,
     inline=True,
 )
+
+register(SPEC)

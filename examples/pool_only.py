@@ -1,6 +1,6 @@
 """The pool alone: 256 sessions at once, played by an async function of your own. No model, no torch.
 
-    python examples/pool_only.py
+Run it: ``python examples/pool_only.py``
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from agentgym.errors import ModelError
+from agentgym.generation.attention import Window, slot_attention
 from agentgym.generation.engine import Engine, Request
 from agentgym.generation.sampling import Sampling, choose, random_numbers
 from agentgym.generation.slots import Slot
@@ -320,3 +321,10 @@ def test_the_extremes_of_the_random_numbers_draw_possible_tokens() -> None:
 def test_settings_of_sampling_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_a_model_with_more_than_plain_attention_scores_is_refused_when_it_is_used() -> None:
+    query = torch.zeros(1, 2, 1, 8)
+    window = Window(1, torch.tensor([0]), 1, fresh=False, longest=1)
+    with pytest.raises(NotImplementedError, match="Linear needs an attention"):
+        slot_attention(torch.nn.Linear(1, 1), query, query, query, None, window=window, s_aux=torch.zeros(2))

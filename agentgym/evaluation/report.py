@@ -38,7 +38,7 @@ class Explored:
         finished: of these, those that came to an end by themselves.
         errored: of these, those that did not.
         succeeded: of the finished, those that the environment's success rule accepts.
-        kept: of the succeeded, those that were learned from.
+        kept: those that are learned from, of earlier iterations too where the recipe merges them.
         newly_solved: tasks that succeeded for the first time in the run.
     """
 

@@ -118,11 +118,15 @@ def slot_attention(
         return output_BHTD.transpose(1, 2), None
     queries_BGXD = query.reshape(B, G, H // G * T, D)
     mask_B1XL = window.mask(sliding_window, H // G, query.dtype)
-    if softcap is None:
+    if softcap is None and (T > 1 or query.device.type != "cpu"):
+        key = key if key.stride(3) == 1 else key.contiguous()
         output_BGXD = F.scaled_dot_product_attention(queries_BGXD, key, value, mask_B1XL, scale=scaling)
     else:
-        scores_BGXL = torch.matmul(queries_BGXD, key.mT) * (D**-0.5 if scaling is None else scaling)
-        scores_BGXL = (scores_BGXL / softcap).tanh() * softcap + mask_B1XL
+        # for one token on a CPU two plain products over keys that lie transposed (see `SlotCache`) are the quickest
+        scores_BGXL = torch.matmul(queries_BGXD * (D**-0.5 if scaling is None else scaling), key.mT)
+        if softcap is not None:
+            scores_BGXL = (scores_BGXL / softcap).tanh_() * softcap
+        scores_BGXL += mask_B1XL
         output_BGXD = torch.matmul(scores_BGXL.softmax(-1, dtype=torch.float32).to(value.dtype), value)
     return output_BGXD.reshape(B, H, T, -1).transpose(1, 2), None
 
@@ -133,12 +137,15 @@ AttentionInterface.register(ATTENTION, slot_attention)
 @contextmanager
 def attending_to_slots(model: PreTrainedModel) -> Iterator[None]:
     """Lends the model the attention of this file and inference mode; afterwards it is as it was."""
-    attention, training = model.config._attn_implementation, model.training
+    attention = model.config._attn_implementation
+    training = [module for module in model.modules() if module.training]
     model.config._attn_implementation = ATTENTION
-    model.train(False)
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode():
             yield
     finally:
         model.config._attn_implementation = attention
-        model.train(training)
+        for module in training:
+            module.training = True

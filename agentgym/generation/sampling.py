@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+import random
 from dataclasses import dataclass
 
 import torch
@@ -54,10 +54,8 @@ def random_numbers(*key: int | str, count: int) -> list[float]:
         key: what names the stream, as in ``(seed, "maze_3", 0, 120)``.
         count: how many.
     """
-    digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-    numbers: list[float] = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
-    return numbers
+    rng = random.Random("\0".join(map(str, key)))  # seeded with a hash of the whole text
+    return [rng.random() for _ in range(count)]
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:

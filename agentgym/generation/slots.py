@@ -38,7 +38,8 @@ class SlotCache(Cache):
     """Keys and values of many conversations, one row each.
 
     Layers are allocated when the model first writes to them, with the shapes that the model writes: nothing needs to
-    be known of the architecture. `window` has to be set before every forward pass.
+    be known of the architecture. On a CPU the keys of a row lie transposed, (D, C), because the product with a single
+    query is quicker that way. `window` has to be set before every forward pass.
 
     Args:
         slots: most conversations it keeps.
@@ -70,7 +71,8 @@ class SlotCache(Cache):
             Keys and values, shape (B, G, L, D) each.
         """
         if layer_idx not in self._stores:
-            self._stores[layer_idx] = [self._allocate(key_states), self._allocate(value_states)]
+            transposed = key_states.device.type == "cpu"
+            self._stores[layer_idx] = [self._allocate(key_states, transposed), self._allocate(value_states, False)]
         keys_RGCD, values_RGCD = self._stores[layer_idx]
         return self.window.write(keys_RGCD, key_states), self.window.write(values_RGCD, value_states)
 
@@ -99,11 +101,11 @@ class SlotCache(Cache):
         """Gives each of the `homeless` some row."""
         missing = len(homeless) - self._owners.count(None)
         if missing > 0:
-            more = min(missing, self._slots - len(self._owners))
+            more = min(max(missing, len(self._owners) // 2), self._slots - len(self._owners))
             self._owners += [None] * more
             self._resize()
             idle = sorted((slot for slot in self._owners if slot and slot not in busy), key=lambda slot: slot.used)
-            for slot in idle[: missing - more]:
+            for slot in idle[: max(0, missing - more)]:
                 self.evict(slot)
         empty = (row for row, owner in enumerate(self._owners) if owner is None)
         for slot, row in zip(homeless, list(empty), strict=False):
@@ -145,9 +147,12 @@ class SlotCache(Cache):
     def _resize(self) -> None:
         for stores in self._stores.values():
             for i, old_RGCD in enumerate(stores):
-                stores[i] = self._allocate(old_RGCD)
+                stores[i] = self._allocate(old_RGCD, old_RGCD.stride(2) == 1)
                 stores[i][: old_RGCD.shape[0], :, : old_RGCD.shape[2]] = old_RGCD
 
-    def _allocate(self, like: Tensor) -> Tensor:
+    def _allocate(self, like: Tensor, transposed: bool) -> Tensor:
         # zeros and not empty: a masked key has weight 0, but 0 times an accidental NaN is NaN
-        return like.new_zeros(len(self._owners), like.shape[1], self._capacity, like.shape[3])
+        rows, G, D = len(self._owners), like.shape[1], like.shape[3]
+        if transposed:
+            return like.new_zeros(rows, G, D, self._capacity).mT
+        return like.new_zeros(rows, G, self._capacity, D)

@@ -1,0 +1,270 @@
+"""Whole runs of a model so small that it learns nothing: what matters here is what is done, kept and repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentgym import cli
+from agentgym.data import store
+from agentgym.errors import DataError, RunError
+from agentgym.evaluate import evaluate
+from agentgym.fit import fit
+from agentgym.learn import weight
+from agentgym.recipe import load_recipe
+from agentgym.selection import keep
+from agentgym.settings import Dedup, EnvironmentSettings, Recipe, Reward
+from envpool import Completion, EnvPool, ExpertPolicy, StopReason, Task, Trajectory, Turn, collect
+
+RECIPE = """\
+name: small
+output: {output}
+prompt: brief
+model:
+  name: tiny
+  context: 400
+  tiny: {{hidden: 32, layers: 1, heads: 2, kv_heads: 1, intermediate: 32, vocabulary: 400}}
+environments:
+  maze: {{expert: 6, explore: 8, eval: 5, max_turns: 4, where: {{size: [4], distance: [2, 3, 4]}}}}
+  textcraft: {{expert: 4, explore: 6, eval: 5, max_turns: 4, where: {{depth: [1], distractors: [1]}}}}
+bc: {{steps: 4, tokens_per_step: 512, tokens_per_row: 512, lr: 1e-2, optimizer: muon}}
+learn: {{steps: 3, tokens_per_step: 512, tokens_per_row: 512, lr: 1e-2}}
+evol: {{iterations: 2, samples: 2, control: true}}
+generation: {{max_tokens: 12}}
+trainer: {{accelerator: cpu, checkpoint_every: 2}}
+tracking: {{mode: 'off'}}
+"""
+
+
+GOOD_RECORD = {
+    "item_id": "lmrlgym_maze_3",
+    "conversations": [
+        {"from": "human", "loss": None, "value": "Walk."},
+        {"from": "gpt", "loss": False, "value": "OK."},
+        {"from": "human", "loss": None, "value": "Where?"},
+        {"from": "gpt", "loss": True, "value": "Action:\nmove up"},
+    ],
+}
+"""One record as AgentTraj has it."""
+
+
+def recipe(folder: Path, *overrides: str) -> Recipe:
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.format(output=folder / "runs"))
+    return load_recipe(file, overrides)
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    """All that must be the same in two runs: the report less its times, and every episode less its time."""
+    report = json.loads((folder / "report.json").read_text())
+    episodes = {
+        path.name: [replace(t, seconds=0.0) for t in store.read([path])]
+        for path in folder.glob("trajectories/*.parquet")
+    }
+    return {"report": {k: v for k, v in report.items() if k not in ("seconds", "recipe")}, "episodes": episodes}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    report = fit(recipe(folder))
+    return report, folder / "runs" / "small"
+
+
+def test_a_run_reports_every_iteration_the_control_and_two_comparisons(undisturbed):
+    _, folder = undisturbed
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["iteration"] for row in report["iterations"]] == [0, 1, 2]
+    for row in [*report["iterations"], report["control"]]:
+        assert set(row["environments"]) == {"maze", "textcraft"}
+        assert row["environments"]["maze"]["tasks"] == 5
+        assert 0 <= row["macro"]["success"] <= 1
+    assert [(c["baseline"], c["candidate"]) for c in report["comparisons"]] == [
+        ("iteration 0", "iteration 2"),
+        ("control", "iteration 2"),
+    ]
+    assert "+" in (folder / "report.md").read_text()
+
+
+def test_the_control_learns_for_as_many_steps_from_the_expert_set_alone(undisturbed):
+    report, folder = undisturbed
+    evolved = report.iterations[1:]
+    assert report.control.learned.steps == sum(iteration.learned.steps for iteration in evolved) == 6
+    assert report.control.learned.trajectories == len(store.read([folder / "trajectories" / "expert.parquet"])) == 10
+
+
+def test_exploration_tries_every_task_as_often_as_asked(undisturbed):
+    report, folder = undisturbed
+    assert report.iterations[1].explored.tried == 2 * (8 + 6)
+    first, second = (store.read([folder / "trajectories" / f"it001-explore-{k}.parquet"]) for k in (0, 1))
+    assert [t.task for t in first] == [t.task for t in second]
+    assert {t.sample for t in second} == {1}
+    assert [t.turns for t in first] != [t.turns for t in second]
+
+
+def test_the_models_of_a_run_load_in_plain_transformers(undisturbed):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _, folder = undisturbed
+    for model in ("base", "it000/model", "it002/model", "control/it002/model"):
+        assert AutoModelForCausalLM.from_pretrained(folder / model).num_parameters() > 0
+    assert AutoTokenizer.from_pretrained(folder / "it002/model").chat_template
+
+
+def test_repeating_a_finished_run_does_nothing_but_report(undisturbed):
+    _, folder = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    again = fit(recipe(folder.parents[1]))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
+    assert again.control is not None
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(undisturbed, tmp_path):
+    _, folder = undisturbed
+    fit(recipe(tmp_path))
+    assert outcome(tmp_path / "runs" / "small") == outcome(folder)
+    fit(recipe(tmp_path, "seed=1", "name=other", "evol.iterations=0"))
+    first, other = (store.read([f / "trajectories" / "expert.parquet"]) for f in (folder, tmp_path / "runs" / "other"))
+    assert {t.task for t in first} != {t.task for t in other}
+
+
+def test_a_run_killed_at_any_point_goes_on_where_it_was(undisturbed, tmp_path):
+    _, folder = undisturbed
+    settings = recipe(tmp_path)
+    run = tmp_path / "runs" / "small"
+    command = [sys.executable, "-m", "agentgym", "fit", str(tmp_path / "recipe.yaml")]
+    for marker in ("it000/checkpoints/last.ckpt", "trajectories/it001-explore-0.parquet", "control/it001/done.json"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (run / marker).exists():
+            assert process.poll() is None, f"ended before {marker}"
+            os.sched_yield()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    fit(settings)
+    assert outcome(run) == outcome(folder)
+
+
+def test_workers_share_the_work_and_leave_with_the_run(tmp_path):
+    report = fit(recipe(tmp_path, "pool.workers=2", "evol.iterations=1"))
+    folder = tmp_path / "runs" / "small" / "trajectories"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "control-eval.parquet",
+        "expert.parquet",
+        "it000-eval.parquet",
+        "it001-eval.parquet",
+        "it001-explore-0.parquet",
+        "it001-explore-1.parquet",
+        "it001-kept.parquet",
+    ]
+    assert len(store.read([folder / "it001-explore-0.parquet"])) == 14
+    assert report.control.result.tasks == 10
+
+
+def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path, monkeypatch):
+    from agentgym import workers
+
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match="worker process died"):
+        fit(recipe(tmp_path, "pool.workers=2"))
+
+
+def test_a_run_folder_refuses_another_recipe_and_foreign_files(undisturbed, tmp_path):
+    _, folder = undisturbed
+    with pytest.raises(RunError, match=r"another bc\.lr, seed: choose another folder with name=NAME"):
+        fit(recipe(folder.parents[1], "seed=3", "bc.lr=1e-3"))
+    (tmp_path / "runs" / "small").mkdir(parents=True)
+    (tmp_path / "runs" / "small" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="holds no run"):
+        fit(recipe(tmp_path))
+
+
+def test_what_is_wrong_with_files_or_model_is_said_before_anything_is_written(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text(json.dumps([GOOD_RECORD, {"item_id": "maze_1"}]))
+    file = tmp_path / "recipe.yaml"
+    recipe(tmp_path)
+    for override, word in [
+        (f"data=[{tmp_path / 'bad.json'}]", "skip_damaged=true"),
+        ("model.name=nobody/nothing", "nobody/nothing"),
+        ("module=agentgym.modules.AgentEvil", "did you mean 'AgentEvol'"),
+    ]:
+        assert cli.main(["fit", str(file), override]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert word in line
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_of_the_expert_set_is_learned_from(tmp_path):
+    tasks = [Task("maze", 3), Task("maze", 4)]
+    store.write(tmp_path / "mine.parquet", collect(EnvPool(), tasks, ExpertPolicy()), iteration=0, phase="expert")
+    fit(recipe(tmp_path, f"data=[{tmp_path / 'mine.parquet'}]", "evol.iterations=0"))
+    expert = store.read([tmp_path / "runs" / "small" / "trajectories" / "expert.parquet"])
+    assert len(expert) == 12
+    assert [t.task for t in expert[-2:]] == tasks
+
+
+def test_damaged_records_can_be_left_out(tmp_path, capsys):
+    (tmp_path / "data.json").write_text(json.dumps([GOOD_RECORD, {"item_id": "maze_1"}]))
+    with pytest.raises(DataError, match="1 of 2 records"):
+        fit(recipe(tmp_path, f"data=[{tmp_path / 'data.json'}]", "evol.iterations=0"))
+    report = fit(recipe(tmp_path, f"data=[{tmp_path / 'data.json'}]", "evol.iterations=0", "skip_damaged=true"))
+    assert "and left out" in capsys.readouterr().out
+    assert report.iterations[0].learned.trajectories == 11
+
+
+def test_players_without_a_model_are_measured_too(tmp_path):
+    expert = evaluate(recipe(tmp_path, "model.name=expert", "name=expert"))
+    assert expert.environments["maze"].success == 1.0
+    random = evaluate(recipe(tmp_path, "model.name=random", "name=random"))
+    assert random.tasks == 10
+    assert json.loads((tmp_path / "runs" / "random" / "report.json").read_text())["model"] == "random"
+
+
+def episode(index: int, *, sample=0, success=True, turns=1, text="a", score: float | None = None) -> Trajectory:
+    score = float(success) if score is None else score
+    turn = Turn(Completion(text), text, "", score)
+    return Trajectory(Task("maze", index), sample, "me", "", "", (turn,) * turns, StopReason.DONE, score, success)
+
+
+MAZE = {"maze": EnvironmentSettings()}
+
+
+def test_only_what_the_success_rule_accepts_is_kept():
+    failed = replace(episode(3), score=None, success=None, stop=StopReason.ERROR)
+    assert keep([episode(1), episode(2, success=False), failed], MAZE, Dedup.none) == [episode(1)]
+
+
+def test_a_threshold_of_the_recipe_replaces_the_success_rule():
+    tried = [episode(1, success=False, score=0.4), episode(2, success=False, score=0.2)]
+    assert keep(tried, {"maze": EnvironmentSettings(keep_above=0.3)}, Dedup.none) == tried[:1]
+
+
+def test_of_several_successes_at_a_task_the_shortest_is_kept():
+    tried = [episode(1, sample=0, turns=3), episode(1, sample=1, turns=2), episode(1, sample=2, turns=2)]
+    assert keep(tried, MAZE, Dedup.task) == [tried[1]]
+    assert keep(tried, MAZE, Dedup.none) == tried
+
+
+def test_equal_texts_can_count_as_one():
+    tried = [episode(1, text="a"), episode(1, sample=1, text="b"), episode(1, sample=2, text="a")]
+    assert keep(tried, MAZE, Dedup.text) == tried[:2]
+
+
+def test_an_environment_can_have_a_cap():
+    assert keep([episode(n) for n in range(5)], {"maze": EnvironmentSettings(cap=2)}, Dedup.task) == [
+        episode(0),
+        episode(1),
+    ]
+
+
+def test_a_trajectory_weighs_1_or_by_its_score():
+    half = replace(episode(1, score=0.5))
+    assert weight(half, Reward.binary) == 1.0
+    assert weight(half, Reward.score) == 0.5
+    assert weight(replace(half, score=None), Reward.score) == 1.0
