@@ -135,5 +135,6 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         sampling=Sampling(temperature=job.temperature, top_p=job.top_p),
         seed=job.seed,
         context=recipe.model.context,
+        slots=recipe.pool.sessions,
         name="/".join(Path(job.model).parts[-2:]),  # a hub id, or as it001/model: the same wherever the run lies
     )

@@ -219,7 +219,7 @@ class PoolSettings:
     """The environment pool."""
 
     sessions: int = 64
-    """Sessions at once, per worker."""
+    """Sessions at once, per worker; the keys and values of all of them are kept."""
     workers: int = 1
     """Processes that explore and evaluate, each with its own pool and copy of the model."""
     step_seconds: float = 60.0
