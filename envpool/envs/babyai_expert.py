@@ -127,7 +127,7 @@ class _Guide:
         if thing is None:
             return thought, verb
         if thing.label != goal:
-            thought += f" First {thing.label}: {thing.place}."
+            thought += f" First {thing.label}: in view."
         return thought, f"{verb} {thing.label}"
 
     def _choose(self) -> tuple[str, Thing | None]:
@@ -233,7 +233,7 @@ class _Guide:
         for thing in self._env.view.things:
             there = self._at(*self._absolute((thing.ahead, thing.right, 0))[:2])
             if any(there is one for one in wanted.obj_set):
-                return thing.label, f"Goal {thing.label}: {thing.place}."
+                return thing.label, f"Goal {thing.label}: in view."
         words = f"{wanted.color or ''} {wanted.type or 'object'}".strip()
         return words, f"Goal {words}: not seen."
 
