@@ -143,6 +143,9 @@ def check_fit(recipe: Recipe) -> None:
         RecipeError: with all complaints.
     """
     complaints = list(_in_process(recipe))
+    if recipe.trainer.devices * recipe.trainer.num_nodes > 1:
+        text = "this version learns on one device: set trainer.devices=1 trainer.num_nodes=1"
+        complaints.append(Complaint("trainer.devices", text))
     if recipe.model.name in PLAYERS:
         complaints.append(
             Complaint("model.name", f"{recipe.model.name!r} cannot learn: name a model, or use `agentgym eval`")

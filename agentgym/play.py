@@ -123,13 +123,17 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         return ExpertPolicy()
     if job.model == "random":
         return RandomPolicy(job.seed)
+    import torch
+
     from agentgym.data.codec import Codec
     from agentgym.generation.local import LocalPolicy
     from agentgym.generation.sampling import Sampling
     from agentgym.models import load_model, load_tokenizer
 
+    on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    model = load_model(job.model, dtype=torch.bfloat16 if on_gpu else torch.float32)
     return LocalPolicy(
-        load_model(job.model),
+        model.to("cuda" if on_gpu else "cpu"),
         Codec(load_tokenizer(job.model)),
         settings=recipe.generation,
         sampling=Sampling(temperature=job.temperature, top_p=job.top_p),
