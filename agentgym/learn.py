@@ -90,10 +90,12 @@ def learn(
     import lightning as L
     import torch
 
+    from agentgym import progress
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
     from agentgym.models import load_tokenizer
 
+    progress.quiet()
     torch.set_num_threads(recipe.trainer.threads)
     settings = recipe.bc if job.bc else recipe.learn
     trajectories = store.read(job.data)

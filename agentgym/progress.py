@@ -36,7 +36,7 @@ def is_first_rank() -> bool:
 
 
 def quiet() -> None:
-    """Keeps transformers and Lightning from talking over the bars."""
+    """Keeps transformers and, once it is imported, Lightning from talking over the bars."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
