@@ -2,8 +2,10 @@
 
     cli            the commands; catalogue: what `agentgym envs` shows
     recipe         YAML and overrides to a checked Recipe; settings: its schema; checks: what can be wrong
-    fit            the method on one page: fit, evaluate, collect
-    models         a model and its tokenizer from a recipe; LoRA
+    fit            the method on one page; evaluate: playing without learning
+    workers        processes that play and learn beside the main one
+    learn, play    the two kinds of work; selection: what exploration is learned from; runfolder: what lies where
+    models         a model and its tokenizer; LoRA; strategies: training on several devices
     data/          codec (turns to tokens and back), packing, datamodule, store (Parquet)
     modules/       the LightningModules that learn: AgentModule and what is made of it
     generation/    a policy that is a model in this process: engine, sampling

@@ -7,7 +7,7 @@ command goes on where it was interrupted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from agentgym import hooks, progress
@@ -152,6 +152,9 @@ class _Fit:
         if not self.recipe.evol.control:
             return self._learn(job, title, number), control
         beside = self._job(control.model, [expert], number, self.folder.control(number))
+        if self.recipe.learn.steps is None:  # how many steps the epochs are is known afterwards
+            evolved = self._learn(job, title, number)
+            return evolved, learn(self.recipe, replace(beside, steps=evolved.steps))
         learned: list[Learned] = []
         self.workers.learn_beside(beside, lambda: learned.append(self._learn(job, title, number)))
         return learned[0], learn(self.recipe, beside)

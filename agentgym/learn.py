@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ class LearnJob:
         start: the model that learning starts from: a folder in the Hugging Face layout or a hub id.
         data: trajectory files.
         bc: whether this is behavioural cloning by the recipe's `bc` settings; `learn` settings otherwise.
+        steps: optimiser steps, if other than the settings say.
         module: import path of the LightningModule that learns.
         seed: decides the order of the data.
         folder: gets `model/`, `checkpoints/` while it lasts, and `done.json` at the end.
@@ -43,6 +46,7 @@ class LearnJob:
     module: str
     seed: int
     folder: Path
+    steps: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -98,6 +102,8 @@ def learn(
     progress.quiet()
     torch.set_num_threads(recipe.trainer.threads)
     settings = recipe.bc if job.bc else recipe.learn
+    if job.steps is not None:
+        settings = replace(settings, steps=job.steps, epochs=None)
     trajectories = store.read(job.data)
     codec = Codec(load_tokenizer(job.start))
     data = TrajectoryDataModule(
@@ -117,7 +123,7 @@ def learn(
     started = time.monotonic()
     trainer = _trainer(recipe, data, job.folder / "checkpoints", logger, callbacks)
     checkpoint = job.folder / "checkpoints" / "last.ckpt"
-    with L.pytorch.utilities.seed.isolate_rng():
+    with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         L.seed_everything(job.seed, verbose=False)
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
     module.export(job.folder / "model")
@@ -125,6 +131,19 @@ def learn(
     store.write_atomically(done, json.dumps(asdict(learned)).encode())
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     return learned
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Turns what Lightning makes of Ctrl-C (exit with code 1, and no second Ctrl-C) back into what it was."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from end
 
 
 def weight(trajectory: Trajectory, reward: Reward) -> float:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def recipe(folder: Path, *overrides: str) -> Recipe:
     return load_recipe(file, overrides)
 
 
+def commands_naming(folder: Path) -> list[str]:
+    """The running processes that have the folder on their command line (on Linux; elsewhere none are seen)."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended meanwhile
+            found.append(file.read_bytes().decode(errors="replace"))
+    return [command for command in found if str(folder) in command]
+
+
 def outcome(folder: Path) -> dict[str, object]:
     """All that must be the same in two runs: the report less its times, and every episode less its time."""
     report = json.loads((folder / "report.json").read_text())
@@ -98,6 +108,26 @@ def test_the_control_learns_for_as_many_steps_from_the_expert_set_alone(undistur
     evolved = report.iterations[1:]
     assert report.control.learned.steps == sum(iteration.learned.steps for iteration in evolved) == 6
     assert report.control.learned.trajectories == len(store.read([folder / "trajectories" / "expert.parquet"])) == 10
+
+
+def test_the_control_matches_the_steps_of_epochs_too(tmp_path):
+    report = fit(recipe(tmp_path, "learn={steps: null, epochs: 2, tokens_per_step: 128, tokens_per_row: 128}"))
+    assert report.control.learned.steps == sum(iteration.learned.steps for iteration in report.iterations[1:]) > 2
+
+
+def test_ctrl_c_in_the_middle_of_learning_ends_with_130_and_no_worker_left(tmp_path):
+    recipe(tmp_path)
+    command = [sys.executable, "-m", "agentgym", "fit", str(tmp_path / "recipe.yaml"), "bc.steps=100000"]
+    process = subprocess.Popen(
+        [*command, "pool.workers=2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while not (tmp_path / "runs/small/it000/checkpoints/last.ckpt").exists():
+        assert process.poll() is None
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1].endswith("interrupted: the same command goes on where it was\n")
+    assert process.returncode == 130
+    assert commands_naming(tmp_path) == []
 
 
 def test_exploration_tries_every_task_as_often_as_asked(undisturbed):
