@@ -10,7 +10,7 @@ from agentgym.checks import check_fit, check_play, check_recipe
 from agentgym.errors import RecipeError
 from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
 from agentgym.settings import EnvironmentSettings, Merge, ModelSettings, Optimizer, Recipe, TrackingMode
-from envpool import Split
+from envpool import Split, environments
 
 GOOD = """
 name: trial-${seed}
@@ -192,7 +192,7 @@ def test_all_complaints_come_together_and_say_where_the_setting_stands() -> None
         "model.name: missing: add `model.name: ...` to the recipe, or give `model.name=...`",
         "name: missing: add `name: ...` to the recipe, or give `name=...`",
         "environments.wordel: unknown environment 'wordel'; did you mean 'wordle'? "
-        "(known: babyai, maze, textcraft, wordle) (recipe.yaml, line 6)",
+        f"(known: {', '.join(environments())}) (recipe.yaml, line 6)",
     ]
 
 
