@@ -1,7 +1,8 @@
 """Teaches a language model to act in many text environments, on PyTorch Lightning.
 
     cli            the commands; catalogue: what `agentgym envs` shows
-    recipe         YAML and overrides to a checked Recipe; settings: its schema; checks: what can be wrong
+    recipe         YAML and overrides to a checked Recipe; settings: its schema; checks: what can be wrong;
+                   modulefinder: what a module offers, without importing it
     fit            the method on one page; evaluate: playing without learning
     workers        processes that play and learn beside the main one
     learn, play    the two kinds of work; selection: what exploration is learned from; runfolder: what lies where

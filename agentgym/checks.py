@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
+import importlib
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agentgym.errors import RecipeError
+from agentgym.modulefinder import find_module, names_of
 from agentgym.settings import (
     EnvironmentSettings,
     EvolSettings,
@@ -241,14 +241,14 @@ def _learner(path: str) -> Iterator[Complaint]:
     if not module:
         yield Complaint("module", f"{path!r} is no import path: write `package.module.Class`")
         return
-    found = _find(module)
+    found = find_module(module)
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         yield Complaint(
             "module", f"there is no Python module {module!r}: install it, or start agentgym in the folder that holds it"
         )
         return
     try:
-        names = _names(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+        names = names_of(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
     except SyntaxError as error:
         yield Complaint("module", f"{found.origin}, line {error.lineno}: {error.msg}")
         return
@@ -256,44 +256,6 @@ def _learner(path: str) -> Iterator[Complaint]:
         yield Complaint("module", f"the module {module!r} has no {name!r}{did_you_mean(name, names)}")
     elif not names[name]:
         yield Complaint("module", f"{path!r} is no subclass of agentgym.AgentModule")
-
-
-def _find(module: str) -> ModuleSpec | None:
-    """Finds a module without importing it or its parents, which `importlib.util.find_spec` would."""
-    first, *rest = module.split(".")
-    try:
-        found = importlib.util.find_spec(first)
-    except ValueError:  # a name that is being run as a program has no spec
-        return None
-    path = first
-    for part in rest:
-        if found is None or found.submodule_search_locations is None:
-            return None
-        path = f"{path}.{part}"
-        found = PathFinder.find_spec(path, list(found.submodule_search_locations))
-    return found
-
-
-def _names(tree: ast.Module) -> dict[str, bool]:
-    """Returns the names a module offers; False for what cannot be a module that learns.
-
-    A module with `__getattr__` offers what its strings say.
-    """
-    names: dict[str, bool] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            names |= {alias.asname or alias.name: True for alias in node.names}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            names[node.name] = bool(node.bases)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            names[node.name] = False
-        elif isinstance(node, ast.Assign):
-            names |= {target.id: True for target in node.targets if isinstance(target, ast.Name)}
-    if "__getattr__" in names:
-        strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-        names |= {value: True for value in strings if isinstance(value, str) and value.isidentifier()}
-    return names
 
 
 def _imports(modules: list[str]) -> Iterator[Complaint]:

@@ -193,7 +193,7 @@ class _Fit:
 
     def _learn(self, job: LearnJob, title: str, number: int) -> Learned:
         started = not (job.folder / "done.json").exists()
-        logger = self.tracker.logger(number, self.steps) or None
+        logger = hooks.PhaseLogger(self.tracker, number, self.steps) if self.tracker.on else None
         settings = self.recipe.bc if job.bc else self.recipe.learn
         callbacks = [hooks.LearningBar(title, settings.steps)]
         if started:

@@ -132,8 +132,9 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
 
     on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
     model = load_model(job.model, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    torch.nn.Module.to(model, "cuda" if on_gpu else "cpu")
     return LocalPolicy(
-        model.to("cuda" if on_gpu else "cpu"),
+        model,
         Codec(load_tokenizer(job.model)),
         settings=recipe.generation,
         sampling=Sampling(temperature=job.temperature, top_p=job.top_p),

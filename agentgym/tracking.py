@@ -21,7 +21,6 @@ from agentgym.settings import TrackingMode, TrackingSettings
 from envpool import Trajectory
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
     from wandb import Run
 
 SAMPLE = 200
@@ -63,19 +62,10 @@ class Tracker:
                     ["tracking.mode: online needs a W&B key: set WANDB_API_KEY, or set tracking.mode=offline"]
                 )
 
-    def logger(self, iteration: int, offset: int) -> Logger | None:
-        """Returns the logger for Lightning's Trainer in one learning phase; None where nothing is tracked.
-
-        Args:
-            iteration: which one the phase belongs to.
-            offset: optimiser steps of all phases before it.
-        """
-        self._step = offset
-        if self._wandb is None:
-            return None
-        from agentgym.hooks import PhaseLogger
-
-        return PhaseLogger(self, iteration, offset)
+    @property
+    def on(self) -> bool:
+        """Whether anything is tracked."""
+        return self._wandb is not None
 
     def log(self, metrics: Mapping[str, Any], iteration: int, step: int | None = None) -> None:
         """Logs numbers.

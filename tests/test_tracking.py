@@ -124,7 +124,7 @@ def test_the_loggers_steps_count_over_all_phases_and_later_numbers_stand_at_the_
 ) -> None:
     tracked = tracker(tmp_path)
     for iteration, offset in ((0, 0), (1, 100)):
-        logger = tracked.logger(iteration, offset)
+        logger = PhaseLogger(tracked, iteration, offset)
         assert isinstance(logger, PhaseLogger)
         logger.log_hyperparams({"lr": 1})
         logger.log_metrics({"train/loss": 0.5, "epoch": 0}, 9)
@@ -156,7 +156,7 @@ def test_turned_off_it_does_nothing(tmp_path: Path, wandb: FakeWandb) -> None:
     tracked = tracker(tmp_path, TrackingMode.off)
     tracked.log({"a": 1.0}, 0)
     tracked.log_trajectories([trajectory(1)], 0)
-    assert tracked.logger(0, 0) is None
+    assert not tracked.on
     tracked.finish()
     assert wandb.runs == []
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +168,7 @@ def test_without_wandb_it_does_nothing_unless_the_recipe_wants_it_online(
     monkeypatch.setitem(sys.modules, "wandb", None)
     tracked = tracker(tmp_path)
     tracked.log({"a": 1.0}, 0)
-    assert tracked.logger(0, 0) is None
+    assert not tracked.on
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RecipeError, match=r"online needs wandb: pip install wandb, or set tracking.mode=offline"):
         tracker(tmp_path, TrackingMode.online)
