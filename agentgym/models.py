@@ -129,8 +129,8 @@ def build_tiny(settings: TinySettings, texts: Iterable[str], *, context: int, se
 def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
     """Freezes a model and adds trainable low-rank adapters to all its linear layers but the last, in place.
 
-    One factor of each adapter is drawn from torch's global random numbers and the other is zero, so that the model
-    computes the same as before.
+    One factor of each adapter is random and the other is zero, so that the model computes the same as before. The
+    seed last given to `torch.manual_seed` decides the random one, whatever was drawn since: on every rank the same.
 
     Returns:
         The model in peft's wrapper.
@@ -144,7 +144,9 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    wrapped: Any = get_peft_model(model, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed())
+        wrapped: Any = get_peft_model(model, config)
     return wrapped  # type: ignore[no-any-return]
 
 

@@ -367,7 +367,7 @@ def test_a_cancelled_actor_frees_its_slot_and_the_others_get_their_answers(
     trio.run(main)
     assert sorted(answered) == [1, 2]
     assert in_batch[0] == 3 or not lockstep
-    assert in_batch[-1] == 2
+    assert in_batch[-1] == 2 or not lockstep
 
 
 def test_an_actor_whose_answer_was_cancelled_can_go_on(make_policy: MakePolicy) -> None:
