@@ -124,7 +124,7 @@ def learn(
     trainer = _trainer(recipe, data, job.folder / "checkpoints", logger, callbacks)
     checkpoint = job.folder / "checkpoints" / "last.ckpt"
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
-        L.seed_everything(job.seed, verbose=False)
+        torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
     module.export(job.folder / "model")
     learned = Learned(str(job.folder / "model"), data.steps, data.tokens, len(trajectories), time.monotonic() - started)
