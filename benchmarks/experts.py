@@ -1,4 +1,4 @@
-"""How often each environment's expert succeeds, over all its tasks or an even sample of them.
+"""How often each environment's expert succeeds, over a draw of its tasks.
 
 ``python benchmarks/experts.py`` prints a table and writes ``benchmarks/results/experts.json``. Wordle is counted as it
 is played, six guesses a game.
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agentgym.evaluation.statistics import wilson_interval
-from envpool import EnvPool, ExpertPolicy, Split, Task, collect, environments, get_spec
+from envpool import EnvPool, ExpertPolicy, Split, collect, environments, get_spec
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Plays, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=2000, help="at most this many per environment")
+    parser.add_argument("--tasks", type=int, default=1500, help="about this many per environment")
     most = parser.parse_args().tasks
     results = {name: measure(name, most) for name in environments()}
     table = Table(title="Experts")
@@ -39,10 +39,10 @@ def main() -> None:
 
 
 def measure(name: str, most: int) -> dict:
-    """Plays an even sample of all splits of one environment."""
+    """Plays tasks of one environment, drawn by hash from all its splits in equal parts."""
     spec = get_spec(name)
-    indices = sorted(index for split in Split for index in spec.tasks(split))
-    tasks = [Task(name, index) for index in indices[:: max(1, -(-len(indices) // most))]]
+    counts = {split: min(most // len(Split), len(spec.tasks(split))) for split in Split}
+    tasks = [task for split, count in counts.items() for task in spec.select(split, count)]
     started = time.perf_counter()
     played = collect(EnvPool(sessions=16), tasks, ExpertPolicy())
     seconds = time.perf_counter() - started
