@@ -326,5 +326,5 @@ def test_settings_of_sampling_out_of_range_are_refused(wrong: dict[str, Any]) ->
 def test_a_model_with_more_than_plain_attention_scores_is_refused_when_it_is_used() -> None:
     query = torch.zeros(1, 2, 1, 8)
     window = Window(1, torch.tensor([0]), 1, fresh=False, longest=1)
-    with pytest.raises(NotImplementedError, match="Linear needs an attention"):
+    with pytest.raises(ModelError, match="Linear needs an attention"):
         slot_attention(torch.nn.Linear(1, 1), query, query, query, None, window=window, s_aux=torch.zeros(2))

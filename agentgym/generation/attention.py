@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from agentgym.errors import ModelError
+
 ATTENTION = "agentgym_slots"
 """The name under which transformers knows the attention of this file."""
 
@@ -102,11 +104,11 @@ def slot_attention(
         The attention output, shape (B, T, H, D), and None for the weights.
 
     Raises:
-        NotImplementedError: the model adds learned sinks or biases to its scores.
+        ModelError: the model adds learned sinks or biases to its scores.
     """
     if window is None or kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
-        raise NotImplementedError(
-            f"{type(module).__name__} needs an attention that the generation engine does not have"
+        raise ModelError(
+            f"{type(module).__name__} needs an attention that the generation engine does not have: choose another model"
         )
     B, H, T, D = query.shape
     G = key.shape[1]
