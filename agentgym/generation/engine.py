@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,8 @@ class Engine:
         self._vocabulary = vocabulary
         self._prefill_tokens = prefill_tokens
         self._cache = SlotCache(max(batch, slots or 0))
+        # transformers renamed it after 5.17
+        self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
         self._pending: deque[Request] = deque()
         self._active: list[Request] = []  # by row: the active rows are the first ones
 
@@ -236,9 +239,9 @@ class Engine:
             input_ids=ids_BT,
             position_ids=window.positions_BT,
             attention_mask=None,
-            past_key_values=self._cache,
             use_cache=True,
             window=window,
+            **{self._cache_name: self._cache},
         )
 
 
