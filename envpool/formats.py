@@ -1,12 +1,32 @@
-"""How a thought and an action are written in one answer, and read back."""
+"""How a thought and an action are written in one answer, and read back.
+
+`ReAct` writes the action as text. `FunctionCalling` and `CodeAsAction` write it as a call of one of the environment's
+tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a model answers,
+reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it is ever run.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from envpool.errors import MalformedAction
+from envpool.calls import Toolbox
+from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
+from envpool.spec import EnvSpec, Tool
+
+FAILURES = 16
+"""How often text that looks like JSON and is none is passed over; each may take as long as the whole text to read."""
+
+LONGEST_CODE = 20_000
+"""Characters of a call that are given to Python's parser, whose memory and stack a longer one might exhaust."""
+
+_THOUGHT_ENDS = "</think>"
+"""What reasoning models write after their private thoughts, which may hold drafts of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +85,245 @@ class ReAct:
 
 
 REACT = ReAct()
+
+
+class FunctionCalling:
+    """One JSON object: ``{"thought": ..., "name": ..., "arguments": {...}}``.
+
+    Args:
+        tools: the environment's tools.
+    """
+
+    name = "function_calling"
+    _NAMES = ("name", "function_name", "function")
+    _ARGUMENTS = ("arguments", "parameters", "input")
+    _WRAPPING = re.compile(r"(```(json)?|<tool_call>)\s*\Z")
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = Toolbox(tools)
+
+    @property
+    def instructions(self) -> str:
+        """The shape of an answer, the functions, and an example."""
+        example = self._tools.example
+        return (
+            'Act by calling a function. Answer with one JSON object: "thought" says why you act, "name" is the '
+            f'function and "arguments" holds its arguments by name.\n\nThe functions are:\n{self._tools.signatures}\n\n'
+            f'For example, the action "{self._tools.action(example.tool, example.arguments)}" is taken by:\n\n'
+            f"{_json('<why you act>', example.tool, example.arguments)}"
+        )
+
+    def render(self, thought: str, action: str) -> str:
+        """Writes an answer: a call of the most exact tool that takes the action."""
+        call = self._tools.call(action)
+        return _json(thought, call.tool, call.arguments)
+
+    def parse(self, text: str) -> Parsed:
+        """Reads the one call of the answer; also in the shapes of OpenAI, Llama, Qwen and AgentGym, and amid text."""
+        text = text.rpartition(_THOUGHT_ENDS)[2]
+        calls = []
+        for start, found in _objects(text):
+            if isinstance(found.get("tool_calls"), list) and found["tool_calls"]:
+                calls += [(start, one) for one in found["tool_calls"]]
+            elif any(key in found for key in self._NAMES):
+                calls.append((start, found))
+        if len(calls) != 1:
+            raise MalformedAction(
+                f"Give one function call at a time: your answer holds {len(calls)}."
+                if calls
+                else 'No function call found: answer with one JSON object that has a "name" and "arguments".'
+            )
+        start, call = calls[0]
+        thought = call.get("thought") if isinstance(call, dict) else None
+        if not isinstance(thought, str):
+            thought = self._WRAPPING.sub("", text[:start].strip())
+        return Parsed(thought.strip(), self._tools.action(*self._read(call)))
+
+    def _read(self, call: Any) -> tuple[str, Mapping[str, Any]]:
+        if isinstance(call, dict) and isinstance(call.get("function"), dict):
+            call = call["function"]
+        call = call if isinstance(call, dict) else {}
+        name = next((call[key] for key in self._NAMES if isinstance(call.get(key), str)), None)
+        if name is None:
+            raise MalformedAction('Your function call has no name: give the function as text under "name".')
+        arguments = next((call[key] for key in self._ARGUMENTS if key in call), None)
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments or "{}", strict=False)
+            except (ValueError, RecursionError):
+                arguments = "unreadable"
+        if not isinstance(arguments, dict | None):
+            raise MalformedAction(f'The "arguments" of {name[:40]} must be a JSON object that holds them by name.')
+        return name.strip(), arguments or {}
+
+
+def _json(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
+    answer = json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False)
+    return answer.replace(_THOUGHT_ENDS, r"<\/think>")  # the same text in JSON
+
+
+_DECODER = json.JSONDecoder(strict=False)
+_OBJECT = re.compile(r'\{\s*"')
+
+
+def _objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Finds the outermost JSON objects amid any text, and where they start.
+
+    Raises:
+        MalformedAction: there is an object that does not end, or that is nested too deeply.
+    """
+    start = failures = 0
+    while failures < FAILURES and (brace := _OBJECT.search(text, start)):
+        try:
+            found, start = _DECODER.raw_decode(text, brace.start())
+            yield brace.start(), found
+        except RecursionError:
+            raise MalformedAction("Your JSON is nested too deeply: give a flat object.") from None
+        except json.JSONDecodeError as error:
+            if error.msg.startswith("Unterminated string") or error.pos >= len(text):
+                raise MalformedAction("Your JSON object does not end: close its strings and braces.") from None
+            failures += 1
+            start = brace.start() + 1
+        except ValueError:  # a number of more digits than Python reads
+            raise MalformedAction("Your JSON holds a number with too many digits.") from None
+
+
+class CodeAsAction:
+    """One call of a Python function, its arguments written out, with a comment that says why.
+
+    Args:
+        tools: the environment's tools.
+    """
+
+    name = "code_as_action"
+    _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = Toolbox(tools)
+
+    @property
+    def instructions(self) -> str:
+        """The shape of an answer, the functions, and an example."""
+        example = self._tools.example
+        return (
+            "Act by calling a Python function. Answer with one call, below a comment that says why you act. Write "
+            "every argument out, as text, as a number or as a list; no other code can be read.\n\n"
+            f"The functions are:\n{self._tools.signatures}\n\n"
+            f'For example, the action "{self._tools.action(example.tool, example.arguments)}" is taken by:\n\n'
+            f"{_python('<why you act>', example.tool, example.arguments)}"
+        )
+
+    def render(self, thought: str, action: str) -> str:
+        """Writes an answer: a call of the most exact tool that takes the action."""
+        call = self._tools.call(action)
+        return _python(thought, call.tool, call.arguments)
+
+    def parse(self, text: str) -> Parsed:
+        """Reads the one call of the answer, in a fence or bare; it is taken apart, never run."""
+        text = text.rpartition(_THOUGHT_ENDS)[2]
+        fences = list(self._FENCE.finditer(text))
+        if len(fences) > 1:
+            raise MalformedAction(f"Give one call at a time: your answer holds {len(fences)} blocks of code.")
+        if fences:
+            before, (comment, code) = text[: fences[0].start()].strip(), _split_comment(fences[0][1])
+            call = _only_call(code)
+        else:
+            before, comment, call = _bare_call(text)
+        thought = "\n".join(part for part in (before, comment) if part)
+        return Parsed(thought, self._tools.action(*self._bind(call)))
+
+    def _bind(self, call: ast.Call) -> tuple[str, Mapping[str, Any]]:
+        if not isinstance(call.func, ast.Name):
+            raise MalformedAction("Call a function by its name alone, without anything before it.")
+        name = call.func.id
+        parameters = self._tools.parameters(name)
+        if len(call.args) > len(parameters):
+            raise MalformedAction(f"Too many arguments: call it as {self._tools.signature(name)}.")
+        arguments = {parameter.name: _literal(node) for parameter, node in zip(parameters, call.args, strict=False)}
+        for item in call.keywords:
+            if item.arg is None or item.arg in arguments:
+                raise MalformedAction(f"Give every argument of {name} once, by its name or in its place.")
+            arguments[item.arg] = _literal(item.value)
+        return name, arguments
+
+
+def _python(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
+    comment = "".join(f"# {line}\n" for line in thought.replace(_THOUGHT_ENDS, "</ think>").splitlines())
+    written = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items())
+    written = written.replace(_THOUGHT_ENDS, r"\x3c/think>")  # the same text in Python
+    return f"```python\n{comment}{name}({written})\n```"
+
+
+def _split_comment(code: str) -> tuple[str, str]:
+    """Separates the comment lines above the code from the code."""
+    lines = code.strip().split("\n")
+    count = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+    comment = "\n".join(line.strip().lstrip("#").strip() for line in lines[:count])
+    return comment, "\n".join(lines[count:])
+
+
+def _bare_call(text: str) -> tuple[str, str, ast.Call]:
+    """Reads an answer without a fence: all of it is the call, or else its last line."""
+    text = text.strip().strip("`").strip()
+    comment, code = _split_comment(text)
+    try:
+        return "", comment, _only_call(code)
+    except MalformedAction:
+        before, _, last = text.rpartition("\n")
+        if not before:
+            raise
+        return before.strip(), "", _only_call(last.strip("` "))
+
+
+def _only_call(code: str) -> ast.Call:
+    if len(code) > LONGEST_CODE:
+        raise MalformedAction(f"No function call found: give one call in at most {LONGEST_CODE} characters.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of odd escapes; they are the model's affair
+            body = ast.parse(code.strip().rstrip("`")).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        cause = getattr(error, "msg", None) or "it is too nested"
+        raise MalformedAction(f"No function call found: your code cannot be read ({cause}).") from None
+    if len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Call):
+        return body[0].value
+    raise MalformedAction('Give exactly one call of one function, as in act(action="..."), and no other code.')
+
+
+def _literal(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=str() | int() | float() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_literal(item) for item in items]
+    raise MalformedAction("Write every argument out, as text, as a number or as a list: nothing is computed.")
+
+
+FORMATS: Mapping[str, Callable[[EnvSpec], ActionFormat]] = {
+    "react": lambda spec: REACT,
+    "function_calling": lambda spec: FunctionCalling(spec.tools),
+    "code_as_action": lambda spec: CodeAsAction(spec.tools),
+}
+"""What makes a format for an environment, by the name that recipes call it."""
+
+
+def format_for(name: str, spec: EnvSpec) -> ActionFormat:
+    """Makes a format for an environment.
+
+    Raises:
+        EnvPoolError: there is no format of that name.
+    """
+    check_format(name)
+    return FORMATS[name](spec)
+
+
+def check_format(name: str) -> None:
+    """Makes sure that there is a format of that name.
+
+    Raises:
+        EnvPoolError: there is none.
+    """
+    if name not in FORMATS:
+        raise EnvPoolError(f"unknown format {name!r}{did_you_mean(name, FORMATS)} (known: {', '.join(FORMATS)})")

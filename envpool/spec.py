@@ -34,6 +34,26 @@ class Environment(Protocol):
         """Frees what the environment holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One kind of action, for the formats that call functions.
+
+    Attributes:
+        name: what the function is called, as in ``go_to``.
+        template: how the action is written as text, parameters in braces, as in ``go to {object}``; `envpool.calls`
+            tells what else may stand in braces.
+        summary: one line on what it does.
+    """
+
+    name: str
+    template: str
+    summary: str = ""
+
+
+ACT = Tool("act", "{action}", "takes one action, written as the instructions say")
+"""The one tool of an environment that names none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """An environment's card.
@@ -57,6 +77,10 @@ class EnvSpec:
         extra: the extra that installs what `make` needs; None if nothing is needed.
         inline: True if every call returns within milliseconds and cannot hang; such an environment is stepped
             in the pool's own thread. Others get a worker thread per call.
+        tools: its kinds of action, for the formats that call functions.
+        deterministic: whether the same actions after the same reset are answered alike, every time. Only then may
+            an episode that was cut off be played again from its start.
+        served: True if it lives behind a server only; `make` then raises an error that says so.
     """
 
     name: str
@@ -75,6 +99,9 @@ class EnvSpec:
     expert: Callable[[Any], Iterator[tuple[str, str]]] | None = None
     extra: str | None = None
     inline: bool = False
+    tools: Sequence[Tool] = (ACT,)
+    deterministic: bool = True
+    served: bool = False
 
     def success(self, score: float) -> bool:
         """Applies the environment's success rule."""
@@ -98,7 +125,7 @@ class EnvSpec:
             UnknownTask: a fact that the environment does not have, or fewer than `count` matching tasks.
         """
         indices = self.tasks(Split(split))
-        if where:
+        if where and indices:
             known = self.facts(indices[0])
             for fact in where:
                 if fact not in known:
@@ -122,6 +149,12 @@ def _matches(facts: Facts, where: Wanted) -> bool:
 EMBEDDED = ("babyai", "maze", "textcraft", "wordle")
 """The environments that ship with envpool: `envpool.envs.<name>.SPEC`."""
 
+SERVED = (
+    *("academia", "alfworld", "movie", "sciworld", "searchqa", "sheet", "sqlgym", "todo", "weather", "webarena"),
+    "webshop",
+)
+"""The environments that live behind a server only: `envpool.envs.served.SPECS`."""
+
 _registered: dict[str, EnvSpec] = {}
 
 
@@ -131,7 +164,7 @@ def register(spec: EnvSpec) -> EnvSpec:
     Raises:
         EnvPoolError: the name is taken by another environment.
     """
-    if spec.name in EMBEDDED or _registered.get(spec.name, spec) is not spec:
+    if spec.name in (*EMBEDDED, *SERVED) or _registered.get(spec.name, spec) is not spec:
         raise EnvPoolError(f"the environment name {spec.name!r} is taken: give yours another name")
     _registered[spec.name] = spec
     return spec
@@ -139,7 +172,7 @@ def register(spec: EnvSpec) -> EnvSpec:
 
 def environments() -> list[str]:
     """The names of all known environments, sorted."""
-    return sorted({*EMBEDDED, *_registered})
+    return sorted({*EMBEDDED, *SERVED, *_registered})
 
 
 def get_spec(name: str) -> EnvSpec:
@@ -150,8 +183,12 @@ def get_spec(name: str) -> EnvSpec:
     """
     if name in _registered:
         return _registered[name]
-    if name in EMBEDDED:
-        found = importlib.import_module(f"envpool.envs.{name}").SPEC
+    if name in EMBEDDED or name in SERVED:
+        found = (
+            importlib.import_module(f"envpool.envs.{name}").SPEC
+            if name in EMBEDDED
+            else importlib.import_module("envpool.envs.served").SPECS[name]
+        )
         assert isinstance(found, EnvSpec)
         return found
     raise UnknownEnvironment(

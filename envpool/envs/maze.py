@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts
+from envpool.spec import EnvSpec, Facts, Tool
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -266,4 +266,5 @@ SPEC = EnvSpec(
     success_above=0.99,
     expert=expert,
     inline=True,
+    tools=(Tool("move", "move {direction}", "moves one cell: up, down, left or right"),),
 )

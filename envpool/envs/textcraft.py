@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from envpool.envs.textcraft_book import Ingredients, Recipe, book, depths, parse_recipe
 from envpool.errors import EnvPoolError, UnknownTask, did_you_mean
-from envpool.spec import EnvSpec, Facts
+from envpool.spec import EnvSpec, Facts, Tool
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -351,4 +351,13 @@ SPEC = EnvSpec(
     success_above=0.99,
     expert=expert,
     inline=True,
+    tools=(
+        Tool("get", "get {number:int} {item}", "takes so many of a raw item from the world"),
+        Tool(
+            "craft",
+            "craft {number:int} {item} using {ingredients}",
+            "carries out one of the commands once; ingredients are written as in '2 oak planks, 1 stick'",
+        ),
+        Tool("inventory", "inventory", "tells what you hold"),
+    ),
 )

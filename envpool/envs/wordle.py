@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from importlib import resources
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts
+from envpool.spec import EnvSpec, Facts, Tool
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -204,4 +204,5 @@ SPEC = EnvSpec(
     success_above=0.99,
     expert=expert,
     inline=True,
+    tools=(Tool("guess", "{word}", "guesses a word, its letters separated by spaces, as in 'p a n i c'"),),
 )

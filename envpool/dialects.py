@@ -1,0 +1,256 @@
+"""The wire shapes in which AgentGym's environment servers speak, one row each.
+
+Every server knows the routes ``POST /create``, ``/reset`` and ``/step``, and some ``POST /close``; they differ in
+names, in shapes and in what their numbers mean. A row says how; `transports/http.py` reads it to speak to a server, and
+`server.py` reads the same row to be one. Source: the servers of AgentGym (https://github.com/WooooDyy/AgentGym).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from envpool.errors import UnknownEnvironment, did_you_mean
+from envpool.types import Step
+
+
+class Unreadable(ValueError):
+    """An answer that does not have the shape of its dialect; the text says what is missing."""
+
+
+class Complained(Unreadable):
+    """An answer that reports an error of the server under HTTP 200."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How one server speaks.
+
+    Attributes:
+        base: path in front of every route.
+        session: how requests after ``/create`` name the session, in the body and in the query.
+        create: body of ``/create``; None for none.
+        created: key of the session's id in the answer to ``/create``; None if the answer is the id itself.
+        index: how ``/reset`` names the task.
+        reset: what else ``/reset`` wants.
+        first: where the answer to ``/reset`` holds the first observation: keys whose texts are joined by line
+            breaks, a position in a list, or None if the answer is the text itself.
+        observation: key of the observation in the answer to ``/step``.
+        score: key of the episode's score so far in the answer to ``/step``.
+        verdict: key without whose yes the score does not count and is 0.
+        done: keys of which any says that the episode is over.
+        actions: key of the possible actions in the answers; they are shown to the policy with every observation.
+        action: how an action is sent, with ``{}`` where its text goes.
+        trouble: keys and values that mark an answer as a failure of the server.
+        harmless: how the observation of such an answer starts if it is an answer to a bad action after all.
+        closes: whether there is ``/close``. Where there is none, a session is kept and reset for the next episode.
+        sessions: how many sessions the server holds before it gives their ids out a second time.
+        at_once: how many worlds it may be asked to build at once, if it takes long or holds up everything else.
+        tasks: indices of the tasks that the original server knows.
+    """
+
+    base: str = ""
+    session: str = "id"
+    create: Mapping[str, Any] | None = None
+    created: str | None = "id"
+    index: str = "data_idx"
+    reset: Mapping[str, Any] = field(default_factory=dict)
+    first: Sequence[str] | int | None = ("observation",)
+    observation: str = "observation"
+    score: str = "reward"
+    verdict: str | None = None
+    done: Sequence[str] = ("done",)
+    actions: str | None = None
+    action: str = "{}"
+    trouble: Mapping[str, Any] = field(default_factory=dict)
+    harmless: str | None = None
+    closes: bool = False
+    sessions: int | None = None
+    at_once: int | None = None
+    tasks: range | None = None
+
+    def read_created(self, answer: Any) -> int | str:
+        """Finds the session's id in the answer to ``/create``.
+
+        Raises:
+            Unreadable: it is not there, or the answer reports an error.
+        """
+        found = answer if self.created is None else _get(answer, self.created)
+        if isinstance(found, bool) or not isinstance(found, int | str):
+            raise Unreadable(f"the session's id is {_short(found)}")
+        return found
+
+    def read_first(self, answer: Any) -> str:
+        """Finds the first observation in the answer to ``/reset``.
+
+        Raises:
+            Unreadable: it is not there, or the answer reports an error.
+        """
+        match self.first:
+            case None:
+                _complaint(answer)
+                return _text(answer)
+            case int(position):
+                _complaint(answer)
+                if not isinstance(answer, list) or len(answer) <= position:
+                    raise Unreadable(f"expected a list, got {_short(answer)}")
+                return _text(answer[position])
+            case keys:
+                self._check(answer)
+                return self._with_actions("\n".join(_text(_get(answer, key)) for key in keys), answer)
+
+    def read_step(self, answer: Any) -> Step:
+        """Reads the answer to ``/step``.
+
+        Raises:
+            Unreadable: something is missing, or the answer reports an error.
+        """
+        self._check(answer)
+        observation = _text(_get(answer, self.observation))
+        done = False
+        for key in self.done:
+            said = _get(answer, key)
+            if not isinstance(said, bool):
+                raise Unreadable(f"{key!r} is {_short(said)}, neither true nor false")
+            done = done or said
+        score = _get(answer, self.score)
+        if isinstance(score, bool):  # some servers answer whether it is solved instead of how well
+            score = float(score)
+        if not isinstance(score, int | float):
+            raise Unreadable(f"{self.score!r} is {_short(score)}, not a number")
+        counts = self.verdict is None or _get(answer, self.verdict) is True
+        return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done)
+
+    def _check(self, answer: Any) -> None:
+        _complaint(answer)
+        if isinstance(answer, dict) and any(key in answer and answer[key] == self.trouble[key] for key in self.trouble):
+            words = answer.get(self.observation)
+            if not (self.harmless and isinstance(words, str) and words.startswith(self.harmless)):
+                raise Complained(_short(words))
+
+    def _with_actions(self, observation: str, answer: Any) -> str:
+        if self.actions is None:
+            return observation
+        possible = _get(answer, self.actions)
+        if not isinstance(possible, list) or not all(isinstance(action, str) for action in possible):
+            raise Unreadable(f"{self.actions!r} is {_short(possible)}, not a list of texts")
+        return f"{observation}\nAvailable actions: {', '.join(possible)}"
+
+
+def _complaint(answer: Any) -> None:
+    if isinstance(answer, dict) and "error" in answer:
+        raise Complained(_short(answer["error"]))
+
+
+def _get(answer: Any, key: str) -> Any:
+    _complaint(answer)
+    if not isinstance(answer, dict) or key not in answer:
+        raise Unreadable(f"no {key!r} in {_short(answer)}")
+    return answer[key]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unreadable(f"the observation is {_short(value)}, not a text")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = " ".join(value.split() if isinstance(value, str) else repr(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+_TOOL_USE: Mapping[str, Any] = {
+    "session": "env_idx",
+    "create": {"id": 0},  # names a task, but `/reset` chooses another
+    "created": None,
+    "index": "id",
+    "first": None,
+    "action": "Action: {}",
+}
+
+DIALECTS: Mapping[str, Dialect] = {
+    "academia": Dialect(**_TOOL_USE, tasks=range(20)),
+    "alfworld": Dialect(
+        index="game",
+        reset={"world_type": "Text"},
+        actions="available_actions",
+        at_once=1,  # a reset takes most of a second, inside the event loop
+        tasks=range(2620),
+    ),
+    "babyai": Dialect(score="score", closes=True),
+    "maze": Dialect(base="/maze", index="game", tasks=range(26)),
+    "movie": Dialect(**_TOOL_USE, tasks=range(238)),
+    "sciworld": Dialect(
+        first=("task_description", "observation"),
+        score="score",  # `reward` is what the last action added
+        closes=True,
+        at_once=2,  # a session is a Java machine of its own
+        tasks=range(4639),
+    ),
+    "searchqa": Dialect(
+        session="env_idx",
+        create={"id": 0},
+        created=None,
+        index="id",
+        first=None,
+        closes=True,
+        tasks=range(221_328),
+    ),
+    "sheet": Dialect(**_TOOL_USE, tasks=range(20)),
+    "sqlgym": Dialect(
+        session="env_idx",
+        created=None,
+        index="item_id",
+        first=0,
+        observation="state",
+        sessions=8,
+        tasks=range(10_962),
+    ),
+    "textcraft": Dialect(create={}, closes=True, tasks=range(544)),
+    "todo": Dialect(**_TOOL_USE, tasks=range(155)),
+    "weather": Dialect(**_TOOL_USE, tasks=range(343)),
+    "webarena": Dialect(
+        session="env_idx",
+        created="env_idx",
+        index="idx",
+        reset={"seed": 0},
+        first=("object", "observation"),
+        verdict="terminated",  # before that, every action that could be carried out is paid
+        done=("terminated", "truncated"),
+        action="```{}```",
+        trouble={"info": None, "object": "Error"},
+        harmless="Cannot parse",
+        closes=True,
+        at_once=2,  # a session is a browser
+        tasks=range(812),
+    ),
+    "webshop": Dialect(
+        session="env_idx",
+        created=None,
+        index="session_id",
+        first=0,
+        observation="state",
+        sessions=8000,
+        at_once=2,  # a session copies the whole catalogue
+        tasks=range(6910),
+    ),
+    "wordle": Dialect(base="/wordle", index="seed"),
+}
+
+PLAIN = Dialect(create={}, closes=True)
+"""The wire shape in which `server.py` serves an environment that AgentGym does not have."""
+
+
+def get_dialect(name: str) -> Dialect:
+    """Finds a dialect by the name of its environment.
+
+    Raises:
+        UnknownEnvironment: there is none.
+    """
+    if name in DIALECTS:
+        return DIALECTS[name]
+    raise UnknownEnvironment(
+        f"no dialect is known for {name!r}{did_you_mean(name, DIALECTS)} (known: {', '.join(sorted(DIALECTS))})"
+    )

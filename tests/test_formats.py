@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from envpool import EnvPoolError, MalformedAction, Split, get_spec
+from envpool.calls import Toolbox
+from envpool.formats import FORMATS, REACT, CodeAsAction, FunctionCalling, format_for
+from envpool.spec import EMBEDDED, Tool
+
+TOOLS = (
+    Tool("go_to", "go to {object}", "walks there"),
+    Tool("go_to_room", "go to room {room:int}"),
+    Tool("toggle", "toggle"),
+    Tool("toggle_and_go_through", "toggle and go through {door}"),
+    Tool("put", "put {object} into {container}"),
+    Tool("find", "find with Action Input: {{query, most:int?, near:number?, tags:list?, also:any?}}"),
+)
+CALLING = FunctionCalling(TOOLS)
+CODE = CodeAsAction(TOOLS)
+CALLS = (CALLING, CODE)
+OF_ALL = [REACT, *CALLS]
+
+ACTIONS = st.text().map(lambda text: " ".join(text.split())).filter(bool)
+"""One line, not empty, no space around it."""
+
+
+def called(name, **arguments):
+    return json.dumps({"name": name, "arguments": arguments})
+
+
+def correction(format, text):
+    with pytest.raises(MalformedAction) as malformed:
+        format.parse(text)
+    return str(malformed.value)
+
+
+@pytest.mark.parametrize("format", CALLS, ids=lambda format: format.name)
+@pytest.mark.parametrize(
+    ("action", "tool"),
+    [
+        ("go to red ball 1", "go_to"),
+        ("go to room 12", "go_to_room"),
+        ("go to room twelve", "go_to"),
+        ("toggle", "toggle"),
+        ("toggle and go through grey door 1", "toggle_and_go_through"),
+        ("put 'it' into the \"box\"", "put"),
+        ('find with Action Input: {"query": "caf\u00e9 \U0001f600", "near": 31.22222, "tags": [["a", 2]]}', "find"),
+        ('find with Action Input: {"query":"other spaces"}', "act"),
+        ('find with Action Input: {"most": 1}', "act"),
+        ('find with Action Input: {"query": "a", "near": NaN}', "act"),
+        ("go to room 007", "go_to"),
+        ("jump", "act"),
+        ("put a into ``` b </think> c", "put"),
+        ("say # hello", "act"),
+    ],
+)
+def test_an_action_is_written_as_a_call_of_the_tool_that_fits_it_best(format, action, tool):
+    text = format.render("I think\nso: ```\n</think>", action)
+    assert format.parse(text).action == action
+    assert f"{tool}(" in text or f'"name": "{tool}"' in text
+
+
+def test_a_call_reads_as_written_in_the_instructions():
+    assert json.loads(CALLING.render("Why.", "go to room 3")) == {
+        "thought": "Why.",
+        "name": "go_to_room",
+        "arguments": {"room": 3},
+    }
+    assert CODE.render("Why.\nNow.", "go to x") == "```python\n# Why.\n# Now.\ngo_to(object='x')\n```"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"thought": "Why.", "name": "go_to", "arguments": {"object": "x"}}',
+        '{"thought": "Why.", "function_name": "go_to", "arguments": {"object": "x"}}',
+        '{"thought": "Why.", "function": {"name": "go_to", "arguments": {"object": "x"}}}',
+        '{"thought": "Why.", "function": {"name": "go_to", "arguments": "{\\"object\\": \\"x\\"}"}}',
+        '{"thought": "Why.", "function": "go_to", "parameters": {"object": "x"}}',
+        'Why.\n{"name": "go_to", "arguments": "{\\"object\\": \\"x\\"}"}\nThat is all.',
+        'Why.\n\n```json\n{\n  "name": "go_to",\n  "arguments": {"object": "x"}\n}\n```',
+        'Why.\n<tool_call>\n{"name": "go_to", "arguments": {"object": "x"}}\n</tool_call>',
+        'Why.\n{"tool_calls": [{"id": "1", "type": "function", '
+        '"function": {"name": "go_to", "arguments": "{\\"object\\": \\"x\\"}"}}]}',
+        'Why.\n[{"name": "go_to", "arguments": {"object": "x"}}]',
+        '<think>{"name": "toggle"}</think>\nWhy. {"name": "go_to", "arguments": {"object": "x"}}',
+        'Why.\n{"name": "go_to", "arguments": {"object": "\n x\n"}}',
+    ],
+)
+def test_function_calling_reads_the_shapes_that_models_write(text):
+    parsed = CALLING.parse(text)
+    assert parsed.action == "go to x"
+    assert parsed.thought.startswith("Why.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Why.\n```python\ngo_to(object='x')\n```",
+        "```python\n# Why.\ngo_to('x')\n```\nThat is all.",
+        "# Why.\ngo_to('x')",
+        "Why.\n\ngo_to('x')",
+        "Why.\n```\ngo_to(\n    object='x',  # this\n)",
+        "Why.\n`go_to('x')`",
+        "Why.\n```py\ngo_to('''\nx''')```",
+        "<think>```python\ntoggle()\n```</think>Why.\n```python\ngo_to('x')\n```",
+    ],
+)
+def test_code_is_read_in_a_fence_or_bare(text):
+    parsed = CODE.parse(text)
+    assert parsed.action == "go to x"
+    assert parsed.thought == "Why."
+
+
+@pytest.mark.parametrize(
+    ("code", "action"),
+    [
+        ("put('a', container='b')", "put a into b"),
+        ("go_to(5)", "go to 5"),
+        ("go_to(-2.5)", "go to -2.5"),
+        ("go_to(True)", "go to True"),
+        ("go_to('two\\nlines')", "go to two lines"),
+        ("go_to_room('7')", "go to room 7"),
+        ("go_to_room(7.0)", "go to room 7"),
+        (
+            "find(1, tags=['a', (2,)], also='\\d')",
+            'find with Action Input: {"query": "1", "tags": ["a", [2]], "also": "\\\\d"}',
+        ),
+        ("act('anything at all')", "anything at all"),
+    ],
+)
+def test_arguments_are_written_as_the_template_says(code, action):
+    assert CODE.parse(code).action == action
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("go to x", "No function call found"),
+        ('{"a": 1}', "No function call found"),
+        (called("goto", object="x"), "no function 'goto'; did you mean 'go_to'? The functions are: go_to"),
+        (called("go_to"), "go_to needs the argument 'object'. Call it as go_to(object: str)."),
+        (called("go_to", objct="x"), "no argument 'objct'; did you mean 'object'?"),
+        (called("go_to", object=["x"]), "The argument 'object' of go_to is a list, not a text."),
+        (called("go_to", object=None), "is empty, not a text"),
+        (called("go_to_room", room="two"), "The argument 'room' of go_to_room is 'two', not a whole number."),
+        (called("go_to_room", room=True), "is True, not a whole number"),
+        (called("find", query="a", tags=[[[["deep"]]]]), "The argument 'tags' of find is a list"),
+        (called("find", query="a", near="x"), "not a number"),
+        (called("act", action=" \n"), "makes no action"),
+        ('{"name": "go_to", "arguments": ["x"]}', "must be a JSON object"),
+        ('{"name": "go_to", "arguments": "x"}', "must be a JSON object"),
+        ('{"name": 5, "arguments": {}}', "has no name"),
+        ('{"tool_calls": [7]}', "has no name"),
+        (called("toggle") * 2, "your answer holds 2"),
+        ('{"name": "go_to", "arguments": {"object": "x', "does not end"),
+        ('{"name": "go_to", "arguments": {"object": "x"}', "does not end"),
+        ('{"name": "go_to_room", "arguments": {"room": %s}}' % ("9" * 5000), "too many digits"),
+        ('{"name": "go_to_room", "arguments": {"room": 1e999}}', "is inf, not a whole number"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ('{"name": "go_to", "arguments": "%s"}' % ("[" * 100_000), "must be a JSON object"),
+    ],
+)
+def test_function_calling_answers_a_mistake_with_a_correction(text, words):
+    assert words in correction(CALLING, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "exactly one call"),
+        ("I do not know what to do.", "No function call found"),
+        ("x = go_to('y')", "exactly one call"),
+        ("toggle(); toggle()", "exactly one call"),
+        ("```\ntoggle()\n```\n```\ntoggle()\n```", "holds 2 blocks"),
+        ("goto('x')", "did you mean 'go_to'?"),
+        ("go_to()", "needs the argument 'object'"),
+        ("go_to('x', 'y')", "Too many arguments: call it as go_to(object: str)."),
+        ("put('a', 'b', 'c')", "Too many arguments"),
+        ("go_to('x', object='y')", "once"),
+        ("go_to(object='x', object='y')", "once"),
+        ("go_to(**{'object': 'x'})", "once"),
+        ("env.go_to('x')", "by its name alone"),
+        ("go_to(open('secret').read())", "nothing is computed"),
+        ("go_to(f'{1}')", "nothing is computed"),
+        ("go_to(*['x'])", "nothing is computed"),
+        ("go_to(None)", "nothing is computed"),
+        ("go_to_room(0x%s)" % ("f" * 9000), "is too large a number"),
+        ("go_to('x\0')", "cannot be read"),
+        ("(" * 10_000, "cannot be read"),
+        ("-" * 15_000 + "1", "cannot be read"),
+        ("go_to(" * 3000, "cannot be read"),
+        ("go_to('%s')" % ("x" * 30_000), "at most 20000 characters"),
+    ],
+)
+def test_code_answers_a_mistake_with_a_correction(text, words):
+    assert words in correction(CODE, text)
+
+
+def test_code_is_never_run(tmp_path):
+    target = tmp_path / "touched"
+    correction(CODE, f"go_to(open({str(target)!r}, 'w').write('x'))")
+    correction(CODE, f"open({str(target)!r}, 'w')")
+    assert not target.exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_escapes_in_code_warn_nobody():
+    assert CODE.parse(r"go_to('\d')").action == r"go to \d"
+
+
+@pytest.mark.parametrize("format", OF_ALL, ids=lambda format: format.name)
+@pytest.mark.parametrize(
+    "unit",
+    ["{", '{"', '{"a":', '{"a":[', "{ ", "```\n", "```", "(", "[", "\\", "# a\n", "\n", "Action:", '{"name":"a"}'],
+)
+def test_a_giant_answer_is_judged_in_no_time(format, unit):
+    start = time.perf_counter()
+    with suppress(MalformedAction):
+        format.parse(unit * (1_000_000 // len(unit)))
+    assert time.perf_counter() - start < 3  # quadratic time would be minutes
+
+
+@pytest.mark.parametrize("tail", ["x" * 1_000_000, '"' + "x" * 1_000_000, "[" + "1," * 500_000 + "x"])
+def test_a_nested_giant_is_judged_in_no_time(tail):
+    start = time.perf_counter()
+    correction(CALLING, '{"a":' * 500 + tail)
+    assert time.perf_counter() - start < 5
+
+
+ANYTHING = st.one_of(
+    st.text(),
+    st.text(alphabet="{}[]()\"'`,:# \n\\ag1"),
+    st.from_regex(r"(go_to|find|act|put)\([^\n]{0,20}\)", fullmatch=True),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ).flatmap(
+        lambda value: st.sampled_from(["name", "function", "function_name"]).map(
+            lambda key: json.dumps({key: "find", "arguments": {"query": value, "also": value, "tags": value}})
+        )
+    ),
+    st.dictionaries(st.sampled_from(["name", "function", "arguments", "tool_calls", "thought"]), st.text()).map(
+        json.dumps
+    ),
+)
+
+
+@pytest.mark.parametrize("format", OF_ALL, ids=lambda format: format.name)
+@settings(deadline=None)
+@given(text=ANYTHING)
+@example(text='{"name": "go_to", "arguments": {"object": "\\ud800"}}')
+@example(text="go_to('\\ud800')")
+@example(text="go_to('\ud800')")
+def test_no_answer_raises_anything_but_a_correction(format, text):
+    trouble = action = ""
+    try:
+        action = format.parse(text).action
+    except MalformedAction as malformed:
+        trouble = str(malformed)
+    assert bool(action) != bool(trouble)
+    assert len(trouble) < 1000
+    assert action == action.strip()
+    assert len(action.splitlines()) <= 1
+    if format is not REACT:  # it takes the action as it finds it
+        assert action.encode("utf-8") is not None
+
+
+@pytest.mark.parametrize("format", CALLS, ids=lambda format: format.name)
+@settings(deadline=None)
+@given(thought=st.text(), action=ACTIONS | ACTIONS.map("go to {}".format) | ACTIONS.map("put {0} into {0}".format))
+@example(thought="", action="\x85a")
+@example(thought="", action="find with Action Input: {}")
+@example(thought="", action='find with Action Input: {"query": "\u2028"}')
+@example(thought='{"name": "toggle"}</think>', action="go to '\"``` \\</think> \\n")
+def test_every_one_line_action_survives(format, thought, action):
+    action = " ".join(action.split())
+    assert format.parse(format.render(thought, action)).action == action
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_expert_actions_are_calls_of_the_tools(name):
+    spec = get_spec(name)
+    if spec.extra:
+        pytest.importorskip("minigrid")
+    formats = [format_for(key, spec) for key in FORMATS]
+    toolbox = Toolbox(spec.tools)
+    used = set()
+    for task in spec.select("eval", 6):
+        environment = spec.make()
+        environment.reset(task.index)
+        for _, (thought, action) in zip(range(spec.max_turns), spec.expert(environment), strict=False):
+            for format in formats:
+                assert format.parse(format.render(thought, action)).action == action
+            used.add(toolbox.call(action).tool)
+            if environment.step(action).done:
+                break
+        environment.close()
+    assert used <= {tool.name for tool in spec.tools} - {"act"}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_actions_that_are_possible_are_calls_of_the_tools(name):
+    spec = get_spec(name)
+    if spec.extra:
+        pytest.importorskip("minigrid")
+    toolbox = Toolbox(spec.tools)
+    environment = spec.make()
+    environment.reset(spec.tasks(Split.EVAL)[0])
+    for action in environment.available_actions()[:50]:
+        assert toolbox.call(action).tool != "act"
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("key", ["function_calling", "code_as_action"])
+def test_instructions_name_every_tool_and_hold_an_example_that_can_be_read(name, key):
+    spec = get_spec(name)
+    format = format_for(key, spec)
+    assert format.name == key
+    for tool in [*(tool.name for tool in spec.tools), "act"]:
+        assert f"- {tool}(" in format.instructions
+    last = format.instructions.split("is taken by:")[1]
+    assert f'"{format.parse(last).action}" is taken by' in format.instructions
+
+
+def test_toggle_and_toggle_and_go_through_are_told_apart():
+    toolbox = Toolbox(get_spec("babyai").tools)
+    assert toolbox.call("toggle").tool == "toggle"
+    assert toolbox.call("toggle and go through red locked door 1").arguments == {"door": "red locked door 1"}
+    assert toolbox.call("go through red open door 1").tool == "go_through"
+    assert toolbox.call("go to red open door 1").tool == "go_to"
+
+
+def test_a_format_is_found_by_its_name():
+    assert list(FORMATS) == ["react", "function_calling", "code_as_action"]
+    assert format_for("react", get_spec("maze")) is REACT
+    with pytest.raises(EnvPoolError, match="unknown format 'function_caling'; did you mean 'function_calling'"):
+        format_for("function_caling", get_spec("maze"))
+
+
+@pytest.mark.parametrize(
+    ("tools", "words"),
+    [
+        ([Tool("go to", "go to {x}")], "name like that of a Python function"),
+        ([Tool("go", "go {from}")], "'from' cannot be read"),
+        ([Tool("go", "go {x:float}")], "'x:float' cannot be read"),
+        ([Tool("go", "go {x} {x}")], "an argument twice"),
+        ([Tool("go", "go {x?}")], "only within a JSON object"),
+        ([Tool("go", "go {x:list}")], "only within a JSON object"),
+        ([Tool("go", "go"), Tool("go", "go on")], "same name"),
+        ([Tool("act", "do {x}")], "same name"),
+    ],
+)
+def test_a_tool_that_cannot_work_is_refused_at_once(tools, words):
+    with pytest.raises(EnvPoolError, match=words):
+        FunctionCalling(tools)
