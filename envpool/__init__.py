@@ -3,18 +3,21 @@
     types       tasks, steps, turns, trajectories
     errors      everything raised on purpose
     spec        an environment's card; the registry
-    formats     how thought and action are written
+    formats     how thought and action are written; calls are its functions
     policy      who answers: protocol, functions, experts, random players
-    session     one live instance of an environment; transports/ says where it lives
+    session     one live instance of an environment; transports/ says where it lives, replay brings it back
+    dialects    how AgentGym's servers speak; server/ is such a server
     episode     one episode: the one place where failure becomes data
     pool        many episodes at once
+    statistics  what a pool is doing, in numbers
     run         from plain code into trio and back
-    envs/       the embedded environments, one file each
+    envs/       the embedded environments, one file each, and the cards of those behind servers
+    testing/    fake servers, faults, and the conformance kit
 
 envpool knows no tokens, weights or gradients; agentgym does.
 """
 
-from envpool.episode import Limits, run_episode
+from envpool.episode import Limits
 from envpool.errors import (
     ContextFull,
     EnvironmentFailed,
@@ -25,10 +28,12 @@ from envpool.errors import (
     UnknownEnvironment,
     UnknownTask,
 )
-from envpool.policy import Actor, Episode, ExpertPolicy, Load, Policy, RandomPolicy
+from envpool.policy import Actor, Episode, ExpertPolicy, Policy, RandomPolicy
 from envpool.pool import EnvPool
 from envpool.run import collect, run_sync
-from envpool.spec import Environment, EnvSpec, environments, get_spec, register
+from envpool.session import Transport
+from envpool.spec import Environment, EnvSpec, Tool, environments, get_spec, register
+from envpool.statistics import Statistics
 from envpool.types import Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
 
 __all__ = [
@@ -43,7 +48,6 @@ __all__ = [
     "Episode",
     "ExpertPolicy",
     "Limits",
-    "Load",
     "MalformedAction",
     "Message",
     "MissingExtra",
@@ -51,10 +55,13 @@ __all__ = [
     "PolicyFailed",
     "RandomPolicy",
     "Split",
+    "Statistics",
     "Step",
     "StopReason",
     "Task",
+    "Tool",
     "Trajectory",
+    "Transport",
     "Turn",
     "UnknownEnvironment",
     "UnknownTask",
@@ -62,6 +69,5 @@ __all__ = [
     "environments",
     "get_spec",
     "register",
-    "run_episode",
     "run_sync",
 ]

@@ -15,12 +15,13 @@ from envpool.formats import ActionFormat
 from envpool.policy import Actor, Episode, Policy
 from envpool.session import Session, Transport
 from envpool.spec import EnvSpec
+from envpool.statistics import Recorder
 from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
 
 T = TypeVar("T")
 
-CLOSE_SECONDS = 2.0
-"""How long the cleanup of an episode may take when everything around it is being cancelled."""
+CLOSE_SECONDS = 10.0
+"""How long closing a session may take, also while everything around it is being cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Limits:
     """Time limits in seconds. A call that takes longer costs its own episode."""
 
     step_seconds: float = 60.0
-    """One call to an environment: open, reset, step or close."""
+    """One call to an environment: open, reset, step or close, with all that a transport repeats for it."""
     policy_seconds: float = 600.0
     """One answer of the policy."""
     episode_seconds: float = 3600.0
@@ -45,6 +46,7 @@ class Rules:
         prompt: the instructions given before the first observation.
         max_turns: the turn limit.
         limits: the time limits.
+        recorder: where turns and failures are counted.
     """
 
     spec: EnvSpec
@@ -52,6 +54,7 @@ class Rules:
     prompt: str
     max_turns: int
     limits: Limits
+    recorder: Recorder
 
 
 async def run_episode(
@@ -78,6 +81,7 @@ async def run_episode(
             async with _session(transport, rules, record) as session:
                 await _play(record, session, Episode(task, sample, rules.spec, rules.format, session), policy, rules)
         except EpisodeFailed as failure:
+            rules.recorder.failed(failure)
             record.stop, record.error = StopReason.ERROR, str(failure)
     if scope.cancelled_caught:
         if trio.current_time() >= scope.deadline:
@@ -135,9 +139,12 @@ async def _take_turn(place: str, record: _Record, completion: Completion, sessio
     try:
         action = rules.format.parse(completion.text).action
     except MalformedAction as malformed:
+        rules.recorder.corrections += 1
         record.turns.append(Turn(completion, None, str(malformed), record.score))
         return False
+    started = trio.current_time()
     step = _checked(await _ask_environment(place, rules, session.step, action), place)
+    rules.recorder.turn(trio.current_time() - started)
     record.score = step.score
     record.turns.append(Turn(completion, action, step.observation, step.score))
     return step.done
@@ -157,6 +164,7 @@ async def _session(transport: Transport, rules: Rules, record: _Record) -> Async
             try:
                 await _ask_environment("close", rules, session.aclose)
             except EnvironmentFailed as failure:
+                rules.recorder.failed(failure)
                 record.error = str(failure)
         if closing.cancelled_caught:
             record.error = f"close: the environment took more than {CLOSE_SECONDS:g} s"
@@ -183,7 +191,8 @@ async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitab
     try:
         with trio.fail_after(rules.limits.step_seconds):
             return await call(*args)
-    except EpisodeFailed:
+    except EpisodeFailed as failure:
+        failure.place = place
         raise
     except trio.TooSlowError:
         raise EnvironmentFailed(place, f"the environment took more than {rules.limits.step_seconds:g} s") from None
@@ -192,6 +201,7 @@ async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitab
 
 
 async def _ask_policy(place: str, rules: Rules, actor: Actor, message: str) -> Completion:
+    rules.recorder.waiting += 1
     try:
         with trio.fail_after(rules.limits.policy_seconds):
             completion = await actor.act(message)
@@ -201,6 +211,8 @@ async def _ask_policy(place: str, rules: Rules, actor: Actor, message: str) -> C
         raise PolicyFailed(place, f"the policy took more than {rules.limits.policy_seconds:g} s") from None
     except Exception as error:
         raise PolicyFailed(place, _cause(error)) from error
+    finally:
+        rules.recorder.waiting -= 1
     if not isinstance(completion, Completion) or not isinstance(completion.text, str):
         raise PolicyFailed(place, f"the policy answered with {type(completion).__name__}, not with a Completion")
     return completion

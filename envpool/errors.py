@@ -8,6 +8,10 @@ EnvPoolError
 ├── ContextFull           a policy cannot take another turn: its context is used up
 └── EpisodeFailed         one episode could not go on; becomes data in `run_episode`
     ├── EnvironmentFailed     the environment raised, hung or returned nonsense
+    │   ├── ServerUnreachable     its server gave no readable answer
+    │   ├── ServerRefused         its server answered with an error
+    │   ├── SessionLost           its server no longer knows the session
+    │   └── ReplayMismatch        played again, it answered something else
     └── PolicyFailed          the policy raised, hung or returned nonsense
 """
 
@@ -56,13 +60,42 @@ class EpisodeFailed(EnvPoolError):
     """
 
     def __init__(self, place: str, cause: str) -> None:
-        super().__init__(f"{place}: {cause}")
+        super().__init__(place, cause)
         self.place = place
         self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.cause}"
 
 
 class EnvironmentFailed(EpisodeFailed):
     """The environment raised, hung or returned nonsense."""
+
+
+class ServerUnreachable(EnvironmentFailed):
+    """The server gave no readable answer: refused, cut off, too late, or garbage.
+
+    Args:
+        place: where it happened.
+        cause: what happened, in one line.
+        acted: whether the server may have carried out the request.
+    """
+
+    def __init__(self, place: str, cause: str, *, acted: bool = True) -> None:
+        super().__init__(place, cause)
+        self.acted = acted
+
+
+class ServerRefused(EnvironmentFailed):
+    """The server answered with an error of its own; asking again would not help."""
+
+
+class SessionLost(EnvironmentFailed):
+    """The server no longer knows the session: it was started anew, or gave the session away."""
+
+
+class ReplayMismatch(EnvironmentFailed):
+    """Played again from reset with the same actions, the environment answered something else."""
 
 
 class PolicyFailed(EpisodeFailed):

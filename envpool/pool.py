@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import trio
 
 from envpool.episode import Limits, Rules, run_episode
 from envpool.errors import EnvPoolError
-from envpool.formats import REACT, ActionFormat
+from envpool.formats import ActionFormat, check_format, format_for
 from envpool.policy import Policy, PolicyLike, as_policy
 from envpool.session import Transport
 from envpool.spec import EnvSpec, get_spec
+from envpool.statistics import Recorder, Statistics
 from envpool.transports.local import LocalTransport
-from envpool.types import StopReason, Task, Trajectory
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What a pool has done so far.
-
-    Attributes:
-        live: episodes being played now, those that wait for their policy or for the consumer included.
-        finished: ended episodes by stop reason.
-        turns: turns of ended episodes.
-    """
-
-    live: int = 0
-    finished: Counter[StopReason] = field(default_factory=Counter)
-    turns: int = 0
+from envpool.types import Task, Trajectory
 
 
 class EnvPool:
@@ -39,21 +23,22 @@ class EnvPool:
 
     Args:
         sessions: how many episodes are played at once, at most.
-        format: how thought and action are written.
+        format: how thought and action are written: ``react``, ``function_calling``, ``code_as_action``, or one of
+            your own.
         brief: give the environments' one-line instructions instead of the complete ones.
         max_turns: turn limits that differ from the environments' own, by environment name.
         limits: time limits.
         transport: where sessions come from; this process if None.
 
     Raises:
-        EnvPoolError: `sessions` is not positive.
+        EnvPoolError: `sessions` is not positive, or there is no such format.
     """
 
     def __init__(
         self,
         *,
         sessions: int = 64,
-        format: ActionFormat = REACT,
+        format: str | ActionFormat = "react",
         brief: bool = False,
         max_turns: Mapping[str, int] | None = None,
         limits: Limits | None = None,
@@ -62,7 +47,9 @@ class EnvPool:
         if sessions < 1:
             raise EnvPoolError(f"a pool needs at least one session, not {sessions}")
         self.sessions = sessions
-        self.statistics = Statistics()
+        if isinstance(format, str):
+            check_format(format)
+        self._recorder = Recorder(trio.current_time)
         self._format = format
         self._brief = brief
         self._max_turns = dict(max_turns or {})
@@ -90,14 +77,26 @@ class EnvPool:
         player = as_policy(policy)
         jobs = ((task, sample) for task in tasks for sample in range(samples))
         send, receive = trio.open_memory_channel[Trajectory](0)
-        load = _Load(self.statistics)
-        async with player.running(load), trio.open_nursery() as nursery:
-            for _, first in zip(range(self.sessions), jobs, strict=False):
-                load.change(+1)
-                nursery.start_soon(self._work, first, jobs, player, load, send.clone())
-            send.close()
-            async for trajectory in receive:
-                yield trajectory
+        load = _Load(self._recorder)
+        self._recorder.begin()
+        try:
+            async with (
+                player.running(load),
+                self._transport.running(self._recorder),
+                trio.open_nursery() as nursery,
+            ):
+                for _, first in zip(range(self.sessions), jobs, strict=False):
+                    load.change(+1)
+                    nursery.start_soon(self._work, first, jobs, player, load, send.clone())
+                send.close()
+                async for trajectory in receive:
+                    yield trajectory
+        finally:
+            self._recorder.end()
+
+    def statistics(self) -> Statistics:
+        """What the pool is doing and has done; to be called within trio while it runs, or before or after."""
+        return self._recorder.statistics()
 
     def stop(self) -> None:
         """Ends all running episodes as ``CANCELLED`` and starts no more; `run` streams their records and ends."""
@@ -129,8 +128,7 @@ class EnvPool:
                         trajectory = await run_episode(
                             task, sample, policy, self._transport, rules[task.environment], scope
                         )
-                    self.statistics.finished[trajectory.stop] += 1
-                    self.statistics.turns += len(trajectory.turns)
+                    self._recorder.finished[trajectory.stop] += 1
                     await send.send(trajectory)
                     job = next(jobs, None)
             finally:
@@ -147,30 +145,32 @@ class EnvPool:
             self._scopes.discard(scope)
 
     def _rules(self, spec: EnvSpec) -> Rules:
+        format = format_for(self._format, spec) if isinstance(self._format, str) else self._format
         return Rules(
             spec=spec,
-            format=self._format,
-            prompt=spec.brief if self._brief else f"{spec.instructions}\n\n{self._format.instructions}",
+            format=format,
+            prompt=spec.brief if self._brief else f"{spec.instructions}\n\n{format.instructions}",
             max_turns=self._max_turns.get(spec.name, spec.max_turns),
             limits=self._limits,
+            recorder=self._recorder,
         )
 
 
 class _Load:
     """Tells a policy how many episodes are live."""
 
-    def __init__(self, statistics: Statistics) -> None:
-        self._statistics = statistics
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._changed = trio.Event()
 
     @property
     def live(self) -> int:
-        return self._statistics.live
+        return self._recorder.live
 
     async def wait_change(self) -> None:
         await self._changed.wait()
 
     def change(self, by: int) -> None:
-        self._statistics.live += by
+        self._recorder.live += by
         self._changed.set()
         self._changed = trio.Event()

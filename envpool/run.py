@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import trio
@@ -17,12 +19,15 @@ T = TypeVar("T")
 def run_sync(function: Callable[..., Awaitable[T]], *args: object) -> T:
     """Runs an async function in trio and raises what it raised, not the group that trio wraps around it.
 
+    SIGTERM cancels the function, so that every session is closed before the process ends.
+
     Raises:
         KeyboardInterrupt: if Ctrl-C is anywhere in the group; Lightning and shells look for it.
+        SystemExit: SIGTERM came; the code is 143.
         BaseException: the one error of a group of one; a group of several as it is.
     """
     try:
-        return trio.run(function, *args)
+        return trio.run(_until_terminated, function, args)
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt):
             raise KeyboardInterrupt from group
@@ -32,6 +37,27 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: object) -> T:
         if error is group:
             raise
         raise error from group
+
+
+async def _until_terminated(function: Callable[..., Awaitable[T]], args: Sequence[object]) -> T:
+    if threading.current_thread() is not threading.main_thread():  # signals are for the main thread
+        return await function(*args)
+    terminated = False
+
+    async def watch() -> None:
+        nonlocal terminated
+        async for _ in signals:
+            terminated = True
+            nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            result = await function(*args)
+            nursery.cancel_scope.cancel()
+    if terminated:
+        raise SystemExit(128 + signal.SIGTERM)
+    return result
 
 
 def collect(

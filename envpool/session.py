@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from envpool.spec import Environment, EnvSpec
+from envpool.statistics import Recorder
 from envpool.types import Step
 
 
@@ -31,6 +33,13 @@ class Session(Protocol):
 
 class Transport(Protocol):
     """Opens sessions."""
+
+    def running(self, recorder: Recorder | None = None) -> AbstractAsyncContextManager[None]:
+        """Entered around all sessions of a run; what serves them all (connections, processes) lives here.
+
+        Args:
+            recorder: where retries and failures are counted.
+        """
 
     async def open(self, spec: EnvSpec) -> Session:
         """Opens one session of the environment."""

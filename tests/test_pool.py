@@ -115,13 +115,13 @@ def test_no_more_sessions_than_asked_for_even_if_nobody_takes_the_trajectories()
         async with pool.run([Task("counting", 1)] * 50, answer_up) as trajectories:
             await anext(trajectories)
             await trio.testing.wait_all_tasks_blocked()
-            assert pool.statistics.live == 4
+            assert pool.statistics().live == 4
             assert Counting.open_worlds <= 4
-            assert sum(pool.statistics.finished.values()) <= 1 + 4
+            assert sum(pool.statistics().finished.values()) <= 1 + 4
             assert len([trajectory async for trajectory in trajectories]) == 49
 
     trio.run(main)
-    assert pool.statistics.live == 0
+    assert pool.statistics().live == 0
 
 
 def test_leaving_early_cancels_the_rest_and_closes_every_session():

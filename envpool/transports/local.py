@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 import trio
 
 from envpool.spec import Environment, EnvSpec
+from envpool.statistics import Recorder
 from envpool.types import Step
 
 T = TypeVar("T")
@@ -26,6 +28,10 @@ class LocalTransport:
 
     def __init__(self, threads: int = 64) -> None:
         self._limiter = trio.CapacityLimiter(threads)
+
+    def running(self, recorder: Recorder | None = None) -> AbstractAsyncContextManager[None]:
+        """Nothing to start."""
+        return nullcontext()
 
     async def open(self, spec: EnvSpec) -> LocalSession:
         """Builds the environment."""
