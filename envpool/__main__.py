@@ -1,4 +1,4 @@
-"""The command `envpool`: look at the environments, and play them by hand or by a built-in player."""
+"""The command `envpool`: look at the environments, play them, check them, serve them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from envpool import (
     environments,
     get_spec,
 )
+from envpool.server import add_serve_command
+from envpool.testing import add_check_command
 
 PLAYERS = {"expert": ExpertPolicy, "random": RandomPolicy}
 
@@ -34,23 +36,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     play.add_argument("index", type=int, nargs="?", help="which task (default: the first of split eval)")
     play.add_argument("--player", choices=["you", *PLAYERS], default="you", help="who plays (default: you)")
     play.set_defaults(run=lambda words: _play(words.environment, words.index, words.player))
+    add_check_command(commands)
+    add_serve_command(commands)
     words = parser.parse_args(argv)
     try:
-        words.run(words)
+        return words.run(words) or 0
     except EnvPoolError as error:
         print(f"envpool: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nenvpool: left the game", file=sys.stderr)
+        print("\nenvpool: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _list() -> None:
     for name in environments():
         spec = get_spec(name)
         counts = ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split)
-        print(f"{name:12}{spec.summary} ({counts}; at most {spec.max_turns} turns)")
+        where = "; behind a server" if spec.served else ""
+        print(f"{name:12}{spec.summary} ({counts}; at most {spec.max_turns} turns{where})")
 
 
 def _play(name: str, index: int | None, player: str) -> None:

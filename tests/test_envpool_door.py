@@ -137,7 +137,7 @@ def test_the_command_lets_a_person_play(capsys, monkeypatch):
     shown = capsys.readouterr()
     assert "Unknown action" in shown.out
     assert "You are at 1,3" in shown.out
-    assert "left the game" in shown.err
+    assert "interrupted" in shown.err
 
 
 def test_the_commands_mistakes_are_one_line(capsys):

@@ -1,0 +1,13 @@
+"""Any environment over HTTP, in the dialect of AgentGym's server of it, so that the original clients work unchanged.
+
+serve         create_app, and the command ``envpool serve``
+application   the routes; the only file that imports FastAPI
+sessions      who is there, whose turn it is, who has been away for too long
+answers       refusals, and answers that are given once more to a request that is repeated
+hosting       where environments live: in the event loop or in threads
+workers       or in processes; worker is what runs in them
+"""
+
+from envpool.server.serve import add_serve_command, create_app, serve
+
+__all__ = ["add_serve_command", "create_app", "serve"]

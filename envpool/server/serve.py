@@ -1,0 +1,303 @@
+"""Any environment over HTTP, in its AgentGym dialect: the application, and the command ``envpool serve``.
+
+Besides the routes of the dialect (see `dialects`) there are ``GET /health`` and ``GET /info``, and a header
+``Idempotency-Key`` makes a request that is sent twice be carried out once. FastAPI and uvicorn come with the extra
+``serve`` and are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import ipaddress
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from envpool.dialects import DIALECTS, PLAIN
+from envpool.errors import EnvPoolError, MissingExtra
+from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
+from envpool.server.sessions import SessionTable
+from envpool.server.workers import ProcessHost
+from envpool.spec import EnvSpec, get_spec
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+TOKEN = "ENVPOOL_TOKEN"
+"""The environment variable that holds the bearer token."""
+
+PORT = 36001
+MAX_SESSIONS = 1024
+IDLE_SECONDS = 3600.0
+MAX_BODY = 1_000_000
+
+LEAVING_SECONDS = 1
+"""How long requests that are being answered may take when the server ends."""
+
+
+def create_app(
+    spec: EnvSpec,
+    host: Host,
+    *,
+    token: str | None = None,
+    max_sessions: int = MAX_SESSIONS,
+    idle_seconds: float = IDLE_SECONDS,
+    max_body: int = MAX_BODY,
+    clock: Callable[[], float] = time.monotonic,
+) -> FastAPI:
+    """Builds the application that serves an environment, in its AgentGym dialect or in `PLAIN` if there is none.
+
+    Args:
+        spec: the card of the environment.
+        host: where the environments live; freed when the application ends.
+        token: what clients have to show as bearer token; None for nothing.
+        max_sessions: how many sessions there may be.
+        idle_seconds: how long a session may go unused before it is closed.
+        max_body: bytes of a request, at most.
+        clock: tells the time in seconds.
+
+    Raises:
+        MissingExtra: FastAPI is not installed.
+    """
+    try:
+        from envpool.server.application import Application
+    except ModuleNotFoundError as error:
+        raise MissingExtra("envpool serve", str(error.name), "serve") from error
+    table = SessionTable(
+        host,
+        initial_score=spec.initial_score,
+        max_sessions=max_sessions,
+        idle_seconds=idle_seconds,
+        clock=clock,
+    )
+    dialect = DIALECTS.get(spec.name, PLAIN)
+    return Application(spec, dialect, table, host, token=token, max_body=max_body).app
+
+
+def serve(
+    environment: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    uds: str | None = None,
+    workers: int = 1,
+    max_sessions: int = MAX_SESSIONS,
+    idle_seconds: float = IDLE_SECONDS,
+    max_body: int = MAX_BODY,
+    step_seconds: float = STEP_SECONDS,
+    imports: Sequence[str] = (),
+    parent_pipe: bool = False,
+) -> None:
+    """Serves an environment until SIGTERM or Ctrl-C; prints one line when it is ready.
+
+    A bearer token in the environment variable ``ENVPOOL_TOKEN`` is required from clients; without one only this
+    machine is served. A Unix socket is for this user only and needs none.
+
+    Args:
+        environment: its name.
+        host: the address to listen on.
+        port: 0 for one that is free.
+        uds: the path of a Unix socket to listen on instead.
+        workers: processes in which the environments live; 1 for the server's own.
+        max_sessions: how many sessions there may be.
+        idle_seconds: how long a session may go unused before it is closed.
+        max_body: bytes of a request, at most.
+        step_seconds: how long one call to an environment may take that can hang.
+        imports: modules that register environments.
+        parent_pipe: end as soon as the standard input closes.
+
+    Raises:
+        EnvPoolError: a setting is impossible, the address is taken, or the environment does not work here.
+        KeyboardInterrupt: Ctrl-C ended it.
+        SystemExit: SIGTERM ended it.
+    """
+    for setting, value in (("workers", workers), ("max-sessions", max_sessions), ("idle-seconds", idle_seconds)):
+        if value <= 0:
+            raise EnvPoolError(f"--{setting} {value} makes no server: it must be positive")
+    token = None if uds else os.environ.get(TOKEN) or None
+    if not (uds or token or _is_loopback(host)):
+        raise EnvPoolError(f"{host} can be reached from elsewhere: put a secret token into the variable {TOKEN}")
+    _import(imports)
+    spec = get_spec(environment)
+    place = _place(spec, workers, imports, step_seconds)
+    app = create_app(spec, place, token=token, max_sessions=max_sessions, idle_seconds=idle_seconds, max_body=max_body)
+    with _ending_on_sigterm(), _listening(host, port, uds) as (listener, address):
+        _run(app, place, listener, f"envpool: serving {spec.name} at {address}", parent_pipe)
+
+
+def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_pipe: bool) -> None:
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtra("envpool serve", "uvicorn", "serve") from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await place.start()
+            await super().startup(sockets=sockets)
+            if self.started:
+                print(ready, flush=True)
+
+    server = Server(
+        uvicorn.Config(
+            app,
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,  # longer than clients keep a connection: whoever hangs up second loses requests
+            timeout_graceful_shutdown=LEAVING_SECONDS,
+        )
+    )
+    ended = threading.Event()
+    if parent_pipe:
+        threading.Thread(target=_follow_stdin, args=(server, ended), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        ended.set()
+
+
+def _follow_stdin(server: Any, ended: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    server.should_exit = True
+    if not ended.wait(10 * LEAVING_SECONDS):  # an environment hangs in the event loop
+        os._exit(1)
+
+
+def _place(spec: EnvSpec, workers: int, imports: Sequence[str], step_seconds: float) -> Host:
+    if workers > 1:
+        return ProcessHost(spec.name, workers, imports=imports, step_seconds=step_seconds)
+    return InlineHost(spec) if spec.inline else ThreadHost(spec, step_seconds=step_seconds)
+
+
+def _import(modules: Sequence[str]) -> None:
+    if modules and "" not in sys.path:
+        sys.path.insert(0, "")  # modules of this folder, as under `python -m`
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise EnvPoolError(f"there is no module {module!r} here: run it from the folder that holds it") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _listening(host: str, port: int, uds: str | None) -> Iterator[tuple[socket.socket, str]]:
+    """Opens the socket to listen on; yields it with its address in words."""
+    try:
+        listener = _unix_socket(uds) if uds else _tcp_socket(host, port)
+    except (OSError, OverflowError) as error:
+        raise EnvPoolError(f"cannot listen on {uds or f'{host}, port {port}'}: {error}") from error
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        yield listener, f"unix:{uds}" if uds else f"http://{shown}:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+        if uds:
+            with suppress(FileNotFoundError):
+                os.unlink(uds)
+
+
+def _tcp_socket(host: str, port: int) -> socket.socket:
+    # asyncio sends at once (TCP_NODELAY) only if the protocol is named; without it every answer may wait 40 ms
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _unix_socket(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_if_dead(path)
+        before = os.umask(0o177)  # nobody but this user
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_if_dead(path: str) -> None:
+    """Removes a socket that a server left which was killed."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM end the process with exit code 0; uvicorn raises the signal again when it has cleaned up."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``envpool serve`` to the commands."""
+    command = commands.add_parser("serve", help="serve an environment over HTTP, as AgentGym's servers do")
+    command.add_argument("environment")
+    command.add_argument("--host", default="127.0.0.1", help=f"address to listen on; others need {TOKEN}")
+    command.add_argument("--port", type=int, default=PORT, help=f"0 for a free one (default: {PORT})")
+    command.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
+    command.add_argument(
+        "--workers", type=int, default=1, help="processes for the environments (default: the server's)"
+    )
+    command.add_argument("--max-sessions", type=int, default=MAX_SESSIONS, help=f"default: {MAX_SESSIONS}")
+    command.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="unused for longer: closed")
+    command.add_argument("--step-seconds", type=float, default=STEP_SECONDS, help="time limit of one call")
+    command.add_argument(
+        "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
+    )
+    command.add_argument("--until-stdin-closes", dest="parent_pipe", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(run=_serve)
+
+
+def _serve(words: argparse.Namespace) -> None:
+    options = {name: value for name, value in vars(words).items() if name != "run"}
+    try:
+        serve(**options)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,269 @@
+"""The sessions of a server: who is there, whose turn it is, who has been away for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from envpool.errors import EnvironmentFailed, SessionLost, UnknownTask
+from envpool.server.answers import KEPT_ANSWERS, Answers, Kind, Refused
+from envpool.server.hosting import Host, Hosted
+
+T = TypeVar("T")
+
+logger = logging.getLogger("envpool.server")
+
+CLOSE_SECONDS = 1.0
+"""How long the environments may take to close when the server ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a session has last seen.
+
+    Attributes:
+        observation: the last one.
+        score: of the episode so far.
+        gained: what the last action added to it.
+        done: whether the episode is over.
+        started: whether there is an episode.
+    """
+
+    observation: str = ""
+    score: float = 0.0
+    gained: float = 0.0
+    done: bool = False
+    started: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    hosted: Hosted
+    used: float
+    state: State
+    answers: Answers = field(default_factory=lambda: Answers(KEPT_ANSWERS))
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    closed: bool = False
+
+
+class SessionTable:
+    """The live sessions of one environment.
+
+    Calls of one session are made one after the other, in the order in which they came.
+
+    Args:
+        host: where the environments live.
+        initial_score: the score before the first action.
+        max_sessions: how many there may be.
+        idle_seconds: how long a session may go unused before `reap` closes it.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        initial_score: float,
+        max_sessions: int,
+        idle_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.max_sessions = max_sessions
+        self._host = host
+        self._fresh = State(score=initial_score)
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._sessions: dict[int, _Live] = {}
+        self._opening = 0
+        self._ids = _numbers()
+
+    def count(self) -> int:
+        """How many sessions are live; those that were lost are forgotten here."""
+        for number in [number for number, session in self._sessions.items() if session.hosted.lost]:
+            del self._sessions[number]
+        return len(self._sessions)
+
+    async def create(self) -> int:
+        """Opens a session and returns its id.
+
+        Raises:
+            Refused: there is no room, or the environment could not be built.
+        """
+        # `count` looks at every session, which is only worth it when there seems to be no room
+        if len(self._sessions) + self._opening >= self.max_sessions <= self.count() + self._opening:
+            raise Refused(Kind.FULL, f"All {self.max_sessions} sessions of this server are taken.")
+        self._opening += 1
+        try:
+            hosted = await self._host.open()
+        except SessionLost as failure:
+            raise Refused(Kind.UNAVAILABLE, failure.cause) from failure
+        except EnvironmentFailed as failure:
+            raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
+        finally:
+            self._opening -= 1
+        number = next(self._ids)
+        self._sessions[number] = _Live(hosted, self._clock(), self._fresh)
+        return number
+
+    async def reset(self, number: int, index: int) -> State:
+        """Starts a task.
+
+        Raises:
+            Refused: there is no such session or task, or the environment failed.
+        """
+
+        async def work(session: _Live) -> State:
+            session.state = self._fresh  # what remains if there is no such task
+            observation = await session.hosted.reset(index)
+            return State(observation, self._fresh.score, started=True)
+
+        return await self._play(number, work)
+
+    async def step(self, number: int, action: str) -> State:
+        """Takes an action.
+
+        Raises:
+            Refused: there is no such session, no episode or one that is over, or the environment failed.
+        """
+
+        async def work(session: _Live) -> State:
+            before = _started(number, session.state)
+            if before.done:
+                raise Refused(Kind.FINISHED, f"The task with environment {number} has finished.")
+            step = await session.hosted.step(action)
+            return State(step.observation, step.score, step.score - before.score, step.done, started=True)
+
+        return await self._play(number, work)
+
+    async def available_actions(self, number: int) -> Sequence[str]:
+        """Some actions that are possible now.
+
+        Raises:
+            Refused: there is no such session, or the environment failed.
+        """
+        return await self._within(number, lambda session: session.hosted.available_actions())
+
+    def look(self, number: int) -> State:
+        """What a session has last seen.
+
+        Raises:
+            Refused: there is no such session, or it has seen nothing.
+        """
+        session = self._find(number)
+        session.used = self._clock()
+        return _started(number, session.state)
+
+    def answers(self, number: int) -> Answers:
+        """The kept answers of a session.
+
+        Raises:
+            Refused: there is no such session.
+        """
+        return self._find(number).answers
+
+    async def close(self, number: int) -> bool:
+        """Closes a session; returns whether there was one.
+
+        Raises:
+            Refused: the environment failed in closing; the session is gone nevertheless.
+        """
+        session = self._sessions.pop(number, None)
+        if session is None:
+            return False
+        try:
+            await _end(session)
+        except SessionLost:
+            return False
+        except EnvironmentFailed as failure:
+            raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
+        return True
+
+    async def reap(self) -> None:
+        """Closes the sessions that nobody has used for too long."""
+        self.count()
+        latest = self._clock() - self._idle_seconds
+        idle = [n for n, session in self._sessions.items() if session.used < latest and not session.lock.locked()]
+        await self._close_all(idle)
+
+    async def reap_forever(self) -> None:
+        """Reaps again and again, often enough that no session is idle for much more than its time."""
+        while True:
+            await asyncio.sleep(min(30.0, self._idle_seconds / 4))
+            await self.reap()
+
+    async def aclose(self) -> None:
+        """Closes all sessions, for a short time."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._close_all(list(self._sessions))
+        except TimeoutError:
+            logger.warning("some environments took more than %g s to close", CLOSE_SECONDS)
+
+    async def _close_all(self, numbers: Sequence[int]) -> None:
+        for outcome in await asyncio.gather(*map(self.close, numbers), return_exceptions=True):
+            if isinstance(outcome, Refused):
+                logger.warning("a session did not close: %s", outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _play(self, number: int, work: Callable[[_Live], Awaitable[State]]) -> State:
+        async def keep(session: _Live) -> State:
+            session.state = await work(session)
+            return session.state
+
+        return await self._within(number, keep)
+
+    async def _within(self, number: int, work: Callable[[_Live], Awaitable[T]]) -> T:
+        """Does something with a session while nobody else does."""
+        session = self._find(number)
+        async with session.lock:
+            if session.closed:
+                raise _unknown(number)
+            try:
+                return await work(session)
+            except UnknownTask as error:
+                raise Refused(Kind.UNKNOWN_TASK, str(error)) from error
+            except SessionLost as failure:
+                self._sessions.pop(number, None)
+                raise _unknown(number) from failure
+            except EnvironmentFailed as failure:
+                session.state = self._fresh  # who knows what it is like now
+                if session.hosted.lost:
+                    self._sessions.pop(number, None)
+                raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
+            finally:
+                session.used = self._clock()
+
+    def _find(self, number: int) -> _Live:
+        session = self._sessions.get(number)
+        if session is None:
+            raise _unknown(number)
+        return session
+
+
+async def _end(session: _Live) -> None:
+    async with session.lock:
+        session.closed = True
+        await session.hosted.close()
+
+
+def _started(number: int, state: State) -> State:
+    if not state.started:
+        raise Refused(Kind.NOT_STARTED, f"The environment {number} has no task: reset comes first.")
+    return state
+
+
+def _unknown(number: int) -> Refused:
+    return Refused(Kind.UNKNOWN_SESSION, f"The id {number} is not valid.")
+
+
+def _numbers() -> Iterator[int]:
+    """Numbers below 2**53, which every JSON parser can read, at random steps: none comes twice, few in two servers."""
+    stride, number = secrets.randbits(52) * 2 + 1, secrets.randbits(53)
+    while True:
+        number = (number + stride) % 2**53
+        yield number

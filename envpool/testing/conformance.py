@@ -1,0 +1,164 @@
+"""The conformance kit: does an environment, here or behind a server, keep what the pool builds upon?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from envpool.dialects import get_dialect
+from envpool.errors import EnvPoolError
+from envpool.run import run_sync
+from envpool.session import Transport
+from envpool.spec import EnvSpec, get_spec
+from envpool.testing.checks import CHECKS, cause
+from envpool.testing.http1 import Client, Lost
+from envpool.testing.report import Check, Report, Verdict, format_report
+from envpool.testing.subject import Failed, Skipped, Subject
+from envpool.transports.local import LocalTransport
+
+STEPS = 12
+"""How many actions a walk takes, at most."""
+
+SESSIONS = 16
+"""How many sessions are opened at once, unless the server holds fewer."""
+
+SECONDS = 120.0
+"""Time limit of one check."""
+
+
+async def check(
+    target: EnvSpec | str,
+    *,
+    dialect: str | None = None,
+    transport: Transport | None = None,
+    tasks: int = 3,
+    seed: int = 0,
+    seconds: float = SECONDS,
+) -> Report:
+    """Checks an environment.
+
+    Args:
+        target: its card, its name, or the address of a server (as in ``http://127.0.0.1:36001``).
+        dialect: which environment the server serves; needed with an address.
+        transport: where sessions come from, not entered yet; with None they live in this process, or on the server.
+        tasks: how many tasks each check plays.
+        seed: of tasks and actions.
+        seconds: time limit of each check.
+
+    Returns:
+        What was found. An environment that fails is no error.
+
+    Raises:
+        EnvPoolError: there is nothing to check: no such environment, a missing extra, no dialect, a server that
+            cannot be reached.
+    """
+    if isinstance(target, str) and "://" in target:
+        subject = _served(target, dialect, transport, tasks, seed)
+        name = f"{subject.spec.name} at {target}"
+    else:
+        spec = get_spec(target) if isinstance(target, str) else target
+        local = transport is None
+        subject = Subject(
+            spec=spec, transport=transport or LocalTransport(), count=tasks, steps=STEPS, sessions=SESSIONS, seed=seed
+        )
+        name = f"{spec.name} in this process" if local else spec.name
+    async with subject.transport.running():
+        failure = await _opening(subject)
+        if failure is None:
+            found = [await _made(check, CHECKS[check], subject, seconds) for check in CHECKS]
+        else:
+            found = [Check("open", Verdict.FAILED, _line(cause(failure)))]
+    if isinstance(failure, EnvPoolError):
+        raise failure  # what cannot be opened for a known reason is the caller's to mend, and no finding
+    return Report(name, tuple(found))
+
+
+def check_env(
+    target: EnvSpec | str,
+    *,
+    dialect: str | None = None,
+    transport: Transport | None = None,
+    tasks: int = 3,
+    seed: int = 0,
+    seconds: float = SECONDS,
+) -> Report:
+    """Checks an environment, from plain code; see `check`."""
+    options = partial(check, dialect=dialect, transport=transport, tasks=tasks, seed=seed, seconds=seconds)
+    return run_sync(options, target)
+
+
+def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command ``check`` to a command line; its ``run`` prints the report and returns 1 if a check failed."""
+    parser = commands.add_parser("check", help="check that an environment or a server keeps its promises")
+    parser.add_argument("target", metavar="ENV_OR_URL", help="a name, or an address as in http://127.0.0.1:36001")
+    parser.add_argument("--dialect", metavar="NAME", help="which environment a server serves")
+    parser.add_argument("--tasks", type=int, default=3, help="tasks per check (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of tasks and actions (default: 0)")
+    parser.set_defaults(run=_run)
+
+
+def _run(words: argparse.Namespace) -> int:
+    report = check_env(words.target, dialect=words.dialect, tasks=words.tasks, seed=words.seed)
+    print(format_report(report))
+    return 0 if report.passed else 1
+
+
+def _served(url: str, dialect: str | None, transport: Transport | None, tasks: int, seed: int) -> Subject:
+    if dialect is None:
+        raise EnvPoolError(f"say with --dialect which environment {url} serves")
+    from envpool.transports.http import HttpTransport  # imports httpx, which checks in process do without
+
+    spec, shape = get_spec(dialect), get_dialect(dialect)
+    return Subject(
+        spec=spec,
+        transport=transport or HttpTransport({spec.name: [url]}),
+        count=tasks,
+        steps=STEPS,
+        sessions=min(SESSIONS, shape.sessions or SESSIONS),
+        seed=seed,
+        known=shape.tasks,
+        count_live=partial(_live_sessions, url),
+    )
+
+
+async def _live_sessions(url: str) -> int | None:
+    """Asks a server of envpool's own how many sessions it holds; others do not know."""
+    if not url.startswith("http://"):
+        return None
+    try:
+        async with Client(url) as client:
+            answer = await client.request("GET", "/info")
+        known = answer.json() if answer.status == 200 else None
+    except (Lost, ValueError):
+        return None
+    return known.get("sessions") if isinstance(known, dict) else None
+
+
+async def _opening(subject: Subject) -> Exception | None:
+    try:
+        async with subject.session():
+            return None
+    except Exception as error:
+        return error
+
+
+async def _made(name: str, function: Callable[[Subject], Awaitable[str]], subject: Subject, seconds: float) -> Check:
+    """Makes one check. Whatever it raises is a finding about the environment."""
+    try:
+        with trio.fail_after(seconds):
+            seen, verdict = await function(subject), Verdict.PASSED
+    except (Skipped, Failed) as found:
+        seen, verdict = str(found), Verdict.SKIPPED if isinstance(found, Skipped) else Verdict.FAILED
+    except trio.TooSlowError:
+        seen, verdict = f"took more than {seconds:g} s", Verdict.FAILED
+    except Exception as error:
+        seen, verdict = cause(error), Verdict.FAILED
+    return Check(name, verdict, _line(seen))
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."

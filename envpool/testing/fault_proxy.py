@@ -1,0 +1,147 @@
+"""A proxy in front of a server that lets go wrong what goes wrong in networks, by a seed."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import StrEnum
+
+import trio
+
+from envpool.errors import EnvPoolError
+from envpool.testing.http1 import Client, Connection, Request, Response
+from envpool.testing.loopback import LoopbackServer
+
+GARBAGE = b'{"observation": "You see \xff\xfe'
+"""An answer that is neither JSON nor text."""
+
+
+class Fault(StrEnum):
+    """What may be done to a request."""
+
+    DROP = "drop"  # carried out, the answer swallowed, the connection closed
+    DELAY = "delay"  # passed on late
+    TRUNCATE = "truncate"  # carried out, half of the answer, then the end of the connection
+    RESET = "reset"  # carried out, half of the answer, then a reset of the connection
+    GARBAGE = "garbage"  # carried out, answered with status 200 and no JSON
+    HANG = "hang"  # carried out, never answered
+    INTERNAL = "internal"  # not passed on, answered with status 500
+    UNAVAILABLE = "unavailable"  # not passed on, answered with status 503
+    KILL = "kill"  # not passed on; the server dies
+
+
+_REFUSALS = {
+    Fault.INTERNAL: Response.text("Internal Server Error", 500),
+    Fault.UNAVAILABLE: Response.text("Service Unavailable", 503),
+}
+
+
+class FaultProxy(LoopbackServer):
+    """Passes requests on to a server, and spoils some of them.
+
+    Use it as ``async with FaultProxy(server.url, {Fault.DROP: 0.05}, seed=1) as proxy:`` and speak to `proxy.url`.
+    Which requests are spoiled depends on the seed and the order in which they come, on nothing else.
+
+    Args:
+        target: where the server is, as in ``http://127.0.0.1:8000``.
+        chances: the probability of each fault; None for none.
+        seed: another seed spoils other requests.
+        routes: ends of the paths that may be spoiled, as in ``["/step"]``; None for all.
+        delay: seconds that a delayed request waits.
+        down: seconds that a killed server stays down; None to leave it down until `revive`.
+        on_kill: what is done to kill the server; None to let the proxy stop listening and close all connections.
+
+    Attributes:
+        faults: what was done, counted.
+        upcoming: what is done to the next requests (None: nothing), before chance decides again.
+
+    Raises:
+        EnvPoolError: the chances are no probabilities.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        chances: Mapping[Fault, float] | None = None,
+        *,
+        seed: int = 0,
+        routes: Collection[str] | None = None,
+        delay: float = 0.05,
+        down: float | None = 0.1,
+        on_kill: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        given = chances or {}
+        self._chances = {fault: given[fault] for fault in Fault if fault in given}  # in one order, whatever was given
+        if min(self._chances.values(), default=0) < 0 or sum(self._chances.values()) > 1:
+            raise EnvPoolError(f"the chances of faults must add up to at most 1: {dict(given)}")
+        self.faults: Counter[Fault] = Counter()
+        self.upcoming: deque[Fault | None] = deque()
+        self._target = target
+        self._random = random.Random(seed)
+        self._routes = None if routes is None else tuple(routes)
+        self._delay, self._down_seconds, self._on_kill = delay, down, on_kill
+
+    async def converse(self, connection: Connection) -> None:
+        """Passes on one request after the other."""
+        async with Client(self._target) as target:
+            going_on = True
+            while going_on and (request := await connection.receive_request()) is not None:
+                fault = self._choose(request)
+                if fault is not None:
+                    self.faults[fault] += 1
+                going_on = await self._treat(fault, request, connection, target)
+
+    def _choose(self, request: Request) -> Fault | None:
+        if self._routes is not None and not request.path.endswith(self._routes):
+            return None
+        if self.upcoming:
+            return self.upcoming.popleft()
+        draw = self._random.random()
+        for fault, chance in self._chances.items():
+            draw -= chance
+            if draw < 0:
+                return fault
+        return None
+
+    async def _treat(self, fault: Fault | None, request: Request, connection: Connection, target: Client) -> bool:
+        """Answers a request or does not; returns whether the connection goes on."""
+        if fault is Fault.KILL:
+            await self._die()
+            return False
+        if fault in _REFUSALS:
+            await connection.send_response(_REFUSALS[fault])
+            return True
+        if fault is Fault.DELAY:
+            await trio.sleep(self._delay)
+        response = await target.send(request)
+        match fault:
+            case Fault.DROP:
+                return False
+            case Fault.HANG:
+                await connection.wait_hangup()
+                return False
+            case Fault.TRUNCATE:
+                await connection.send_half(response)
+                return False
+            case Fault.RESET:
+                await connection.send_half(response)
+                connection.abort()
+                return False
+            case Fault.GARBAGE:
+                response = Response(200, GARBAGE, ((b"content-type", b"application/json"),))
+        await connection.send_response(response)
+        return True
+
+    async def _die(self) -> None:
+        if self._on_kill is not None:
+            await self._on_kill()
+        else:
+            self._nursery.start_soon(self._outage)
+            await trio.sleep_forever()  # until the outage closes this connection as well
+
+    async def _outage(self) -> None:
+        await self.kill()
+        if self._down_seconds is not None:
+            await trio.sleep(self._down_seconds)
+            self.revive()

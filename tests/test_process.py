@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from test_http import play, played_here, wander
+
+from envpool import EnvPool, EnvPoolError, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
+from envpool.spec import EMBEDDED
+from envpool.testing import check_env
+from envpool.transports.endpoint import HttpSettings
+from envpool.transports.process import ProcessTransport
+
+QUICK = HttpSettings(call_seconds=20, backoff_seconds=0.01, replays=10)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").exists() else True
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_trajectories_are_the_same_in_worker_processes_and_no_worker_is_left(name):
+    tasks = get_spec(name).select("explore", 8)
+    here = played_here(tasks, RandomPolicy(2))
+    transport = ProcessTransport(2, settings=QUICK)
+    pids = []
+
+    async def main():
+        pool = EnvPool(transport=transport)
+        async with pool.run(tasks, RandomPolicy(2)) as trajectories:
+            async for _ in trajectories:
+                pids.extend(transport.pids)
+        return await play(pool, tasks, RandomPolicy(2))
+
+    assert run_sync(main) == here
+    assert pids
+    assert not any(map(alive, pids))
+
+
+def test_a_worker_that_dies_is_replaced_and_its_episodes_are_played_again():
+    tasks = [Task("maze", index) for index in range(25)]
+    here = played_here(tasks)
+    transport = ProcessTransport(2, settings=QUICK)
+    turns, pids = 0, set()
+
+    async def kill_one_now_and_then(conversation):
+        nonlocal turns
+        turns += 1
+        pids.update(transport.pids)
+        if turns in (40, 120) and transport.pids:
+            os.kill(transport.pids[0], signal.SIGKILL)
+        return await wander(conversation)
+
+    pool = EnvPool(transport=transport, sessions=8)
+    played = run_sync(play, pool, tasks, kill_one_now_and_then)
+    assert [t.turns for t in played] == [t.turns for t in here]
+    assert all(t.stop is not StopReason.ERROR for t in played)
+    assert pool.statistics().replays > 0
+    assert len(pids) >= 3
+    assert not any(map(alive, pids))
+
+
+def test_an_environment_of_ones_own_lives_in_workers_too(tmp_path, monkeypatch):
+    source = Path(__file__).parents[1] / "examples" / "higher_lower.py"
+    (tmp_path / "own_game.py").write_text(source.read_text().replace('name="higher_lower"', 'name="own_game"'))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("own_game")
+    (played,) = run_sync(play, EnvPool(transport=ProcessTransport(1)), [Task("own_game", 50)], RandomPolicy(0))
+    assert played.stop is not StopReason.ERROR, played.error
+
+
+def test_workers_that_cannot_start_say_why(monkeypatch):
+    transport = ProcessTransport(2, imports=["no_such_module_anywhere"])
+
+    async def main():
+        async with transport.running():
+            await transport.open(get_spec("maze"))
+
+    with pytest.raises(EnvPoolError, match="could not start: there is no module 'no_such_module_anywhere'"):
+        run_sync(main)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"agentgym-lightning\[serve\]"):
+        ProcessTransport()
+    with pytest.raises(EnvPoolError, match="at least one worker"):
+        ProcessTransport(0)
+
+
+@pytest.mark.parametrize("name", ["maze", "babyai"])
+def test_the_conformance_kit_passes_in_workers(name):
+    report = check_env(get_spec(name), transport=ProcessTransport(2, settings=QUICK))
+    assert report.passed, report
+
+
+PLAYER = """
+import sys
+import trio
+from envpool import EnvPool, Task, run_sync
+from envpool.transports.http import HttpTransport
+from envpool.transports.process import ProcessTransport
+
+transport = ProcessTransport(2) if sys.argv[1] == "workers" else HttpTransport({"maze": [sys.argv[1]]})
+live = 0
+
+async def think(conversation):
+    global live
+    live += len(conversation) == 1
+    if live == 100:
+        print("playing", *getattr(transport, "pids", []), flush=True)
+    await trio.sleep(0.05)
+    return "Action:\\nmove up"
+
+async def main():
+    pool = EnvPool(sessions=100, transport=transport, max_turns={"maze": 1000})
+    async with pool.run((Task("maze", 0) for _ in range(10**9)), think) as trajectories:
+        async for _ in trajectories:
+            pass
+
+run_sync(main)
+"""
+
+
+def started(where: str) -> tuple[subprocess.Popen, list[int]]:
+    process = subprocess.Popen([sys.executable, "-c", PLAYER, where], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    return process, [int(word) for word in process.stdout.readline().split()[1:]]
+
+
+def live_sessions(url: str) -> int:
+    import httpx
+
+    return httpx.get(f"{url}/health").json()["sessions"]
+
+
+@pytest.fixture
+def server():
+    command = [sys.executable, "-m", "envpool", "serve", "maze", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield process.stdout.readline().split()[-1].decode()
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_closes_every_session_on_the_server(server, number, code):
+    process, _ = started(server)
+    assert live_sessions(server) == 100
+    process.send_signal(number)
+    assert process.wait(20) in (code, -number)
+    assert live_sessions(server) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_signal_leaves_a_worker_behind(number):
+    process, pids = started("workers")
+    assert len(pids) == 2
+    process.send_signal(number)
+    process.wait(20)
+    deadline = time.monotonic() + 10
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "a worker outlived its pool"
+        time.sleep(0.01)
+
+
+def test_the_command_serves_and_checks(server, capsys):
+    from envpool.__main__ import main
+
+    assert main(["check", f"{server}/maze".removesuffix("/maze"), "--dialect", "maze"]) == 0
+    assert "passed" in capsys.readouterr().out
+    assert main(["check", "textcraft"]) == 0
+    assert main(["check", server]) == 2
+    assert textwrap.shorten(capsys.readouterr().err, 200).startswith("envpool: say with --dialect")

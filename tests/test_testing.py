@@ -1,0 +1,910 @@
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import envpool
+from envpool import EnvPool, EnvPoolError, EnvSpec, Split, Step, Task, UnknownTask, collect
+from envpool.dialects import DIALECTS, Complained, get_dialect
+from envpool.spec import EMBEDDED
+from envpool.testing import (
+    Client,
+    FakeServer,
+    Fault,
+    FaultProxy,
+    Lost,
+    Response,
+    ScriptedPolicy,
+    Verdict,
+    add_check_command,
+    check,
+    check_env,
+    format_report,
+)
+from envpool.testing.http1 import Request
+
+SAMPLES = Path(__file__).parents[1].parent / "shared" / "data" / "agentgym_wire_samples.json"
+
+
+class Counting:
+    """Counts to a number: the action ``up`` adds one, ``down`` takes one away; the index is the number."""
+
+    def __init__(self) -> None:
+        self.goal = self.at = 0
+
+    def reset(self, index: int) -> str:
+        if not 1 <= index <= 90:
+            raise UnknownTask(f"there is no task {index}")
+        self.goal, self.at = index, 0
+        return f"Count to {index}.\nYou are at 0."
+
+    def step(self, action: str) -> Step:
+        if action not in self.available_actions():
+            return Step("Say up or down.", 0.0, False)
+        self.at += 1 if action == "up" else -1
+        return Step(f"You are at {self.at}.", float(self.at == self.goal), self.at == self.goal)
+
+    def available_actions(self) -> Sequence[str]:
+        return ["up", "down"]
+
+    def close(self) -> None:
+        pass
+
+
+def count_up(world: Counting):
+    while True:
+        yield f"At {world.at}.", "up"
+
+
+TASKS = {Split.TRAIN: range(1, 31), Split.EXPLORE: range(31, 61), Split.EVAL: range(61, 91)}
+
+COUNTING = EnvSpec(
+    name="counting-over-http", version="1", summary="counts", instructions="Count.", brief="Count.", make=Counting,
+    tasks=TASKS.__getitem__, max_turns=40, success_above=0.5, expert=count_up, inline=True,
+)  # fmt: skip
+
+
+def play(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Runs a test in trio; the limit is only there so that a hang is a failure."""
+
+    async def limited() -> Any:
+        with trio.fail_after(20):
+            return await main()
+
+    return trio.run(limited)
+
+
+def breaking(**methods) -> EnvSpec:
+    return replace(COUNTING, make=type("Breaking", (Counting,), methods))
+
+
+async def opened(client: Client, index: int = 3) -> int:
+    session = (await client.request("POST", "/create", {})).json()["id"]
+    await client.request("POST", "/reset", {"id": session, "data_idx": index})
+    return session
+
+
+def up(session: int) -> tuple[str, str, dict[str, Any]]:
+    return "POST", "/step", {"id": session, "action": "up"}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+# ---- the fake server as envpool's own
+
+
+def test_a_fake_server_serves_an_episode_from_create_to_close():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            session = await opened(client, index=1)
+            assert server.live == {session}
+            possible = await client.request("GET", f"/available_actions?id={session}")
+            assert possible.json() == ["up", "down"]
+            step = await client.request(*up(session))
+            assert step.json() == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
+            assert (await client.request("GET", f"/observation?id={session}")).json() == "You are at 1."
+            assert (await client.request("POST", "/close", {"id": session})).json() is True
+            assert (await client.request("POST", "/close", {"id": session})).json() is False
+            assert (server.live, server.created, server.closed) == (set(), 1, 1)
+            assert server.requests == {"/create": 1, "/reset": 1, "/available_actions": 1, "/step": 1,
+                                       "/observation": 1, "/close": 2}  # fmt: skip
+
+    play(main)
+
+
+def test_info_and_health_say_who_serves_how_much():
+    async def main():
+        async with FakeServer("maze", max_sessions=7) as server, Client(server.url) as client:
+            await client.request("POST", "/maze/create")
+            known = (await client.request("GET", "/info")).json()
+            assert known == (await client.request("GET", "/maze/info")).json()
+            assert (known["server"], known["environment"], known["version"]) == ("envpool", "maze", "1")
+            assert (known["sessions"], known["max_sessions"]) == (1, 7)
+            assert known["idempotent"] is known["closes"] is known["deterministic"] is True
+            assert (await client.request("GET", "/health")).json() == {"status": "ok", "sessions": 1}
+
+    play(main)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("name", DIALECTS)
+def test_an_episode_reads_alike_in_every_dialect(name, native):
+    dialect = get_dialect(name)
+
+    async def main():
+        async with FakeServer(COUNTING, name, native) as server, Client(server.url + dialect.base) as client:
+            created = await client.request("POST", "/create", dialect.create)
+            session = {dialect.session: dialect.read_created(created.json())}
+            asked = session | {dialect.index: 2} | dict(dialect.reset)
+            first = dialect.read_first((await client.request("POST", "/reset", asked)).json())
+            steps = []
+            for _ in range(2):
+                asked = session | {"action": dialect.action.replace("{}", "up")}
+                steps.append(dialect.read_step((await client.request("POST", "/step", asked)).json()))
+            return first, steps, list(server.live) == list(session.values())
+
+    shown = "\nAvailable actions: up, down" if dialect.actions else ""
+    assert play(main) == (
+        f"Count to 2.\nYou are at 0.{shown}",
+        [Step(f"You are at 1.{shown}", 0.0, False), Step(f"You are at 2.{shown}", 1.0, True)],
+        True,
+    )
+
+
+def test_where_the_score_has_a_key_of_its_own_the_reward_is_what_the_action_added():
+    async def main():
+        async with FakeServer(COUNTING, "babyai") as server, Client(server.url) as client:
+            session = await opened(client, 1)
+            return (await client.request(*up(session))).json()
+
+    assert play(main) == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
+
+
+MISTAKES = {
+    "unknown-session": (("POST", "/step", {"id": 5, "action": "up"}), "unknown_session", "The id 5 is not valid."),
+    "unknown-task": (("POST", "/reset", {"data_idx": 500}), "unknown_task", "there is no task 500"),
+    "before-reset": (("POST", "/step", {"action": "up"}), "not_started", "has not been reset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_answered_in_words_under_200(name):
+    (method, path, body), kind, words = MISTAKES[name]
+
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            session = (await client.request("POST", "/create", {})).json()["id"]
+            return await client.request(method, path, {"id": session} | body)
+
+    answer = play(main)
+    assert answer.status == 200
+    assert answer.json()["kind"] == kind
+    assert words in answer.json()["error"]
+
+
+def test_a_finished_episode_takes_no_further_step():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            session = await opened(client, 1)
+            return [(await client.request(*up(session))).json() for _ in range(2)]
+
+    first, second = play(main)
+    assert first["done"]
+    assert second["kind"] == "finished"
+
+
+def test_an_environment_that_raises_costs_its_own_request_only():
+    def raises(self, action):
+        raise KeyError("lost")
+
+    async def main():
+        async with FakeServer(breaking(step=raises)) as server, Client(server.url) as client:
+            session = await opened(client)
+            failed = (await client.request(*up(session))).json()
+            assert failed == {"error": "KeyError: 'lost'", "kind": "environment_failed"}
+            reset = await client.request("POST", "/reset", {"id": session, "data_idx": 3})
+            assert reset.json()["observation"].startswith("Count to 3.")
+
+    play(main)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/step", b'{"id": 1'),
+        ("/step", b"[]"),
+        ("/step", b'{"id": "x"}'),
+        ("/reset", b'{"data_idx": 1}'),
+        ("/step", b""),
+    ],
+)
+def test_a_request_that_lacks_something_is_answered_with_422(path, body):
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            assert (await client.send(Request("POST", path, body))).status == 422
+            assert (await client.request("GET", "/nowhere")).status == 404
+
+    play(main)
+
+
+def test_a_full_server_says_so_and_has_room_again_after_a_close():
+    async def main():
+        async with FakeServer(COUNTING, max_sessions=1) as server, Client(server.url) as client:
+            session = await opened(client)
+            full = await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})
+            assert (full.status, full.json()["kind"]) == (503, "full")
+            assert (b"retry-after", b"1") in full.headers
+            await client.request("POST", "/close", {"id": session})
+            assert (await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})).status == 200
+
+    play(main)
+
+
+def test_a_repeated_key_is_given_the_first_answer_and_done_once():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            create = [await client.request("POST", "/create", {}, {"Idempotency-Key": "c"}) for _ in range(2)]
+            session = create[0].json()["id"]
+            assert create[0] == create[1]
+            assert server.created == 1
+            await client.request("POST", "/reset", {"id": session, "data_idx": 2})
+            said = [
+                (await client.request(*up(session), {"Idempotency-Key": key})).json()["observation"] for key in "aabb"
+            ]
+            assert said == ["You are at 1.", "You are at 1.", "You are at 2.", "You are at 2."]
+            closed = [await client.request("POST", "/close", {"id": session}, {"Idempotency-Key": "d"}) for _ in "12"]
+            assert [answer.json() for answer in closed] == [True, True]
+
+    play(main)
+
+
+def test_a_repeated_key_waits_for_the_first_request_that_has_it():
+    async def main():
+        async with FakeServer(COUNTING) as server:
+            async with Client(server.url) as client:
+                session = await opened(client)
+            server.latency = lambda: 0.02
+            answers = []
+
+            async def ask():
+                async with Client(server.url) as client:
+                    answers.append((await client.request(*up(session), {"Idempotency-Key": "a"})).json())
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(ask)
+            assert [answer["observation"] for answer in answers] == ["You are at 1."] * 5
+
+    play(main)
+
+
+def test_keys_belong_to_their_session():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            for session in [await opened(client), await opened(client)]:
+                answer = await client.request(*up(session), {"Idempotency-Key": "a"})
+                assert answer.json()["observation"] == "You are at 1."
+
+    play(main)
+
+
+def test_every_request_takes_its_time():
+    async def main():
+        drawn = iter([0.01, 0.02, 0.0])
+        async with FakeServer(COUNTING, latency=lambda: next(drawn)) as server, Client(server.url) as client:
+            started = trio.current_time()
+            await opened(client)
+            assert trio.current_time() - started >= 0.03
+            assert list(drawn) == [0.0]
+
+    play(main)
+
+
+def test_a_restart_forgets_every_session_and_gives_no_id_twice():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+            session = await opened(client)
+            server.restart()
+            assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
+            assert await opened(client) != session
+
+    play(main)
+
+
+def test_many_connections_are_held_at_once():
+    async def main():
+        together, arrived = trio.Event(), 0
+
+        async def visit(url):
+            nonlocal arrived
+            async with Client(url) as client:
+                session = await opened(client)
+                arrived += 1
+                if arrived == 200:
+                    together.set()
+                await together.wait()
+                await client.request("POST", "/close", {"id": session})
+
+        async with FakeServer(COUNTING) as server:
+            async with trio.open_nursery() as nursery:
+                for _ in range(200):
+                    nursery.start_soon(visit, server.url)
+            assert (server.created, server.closed, server.live) == (200, 200, set())
+
+    play(main)
+
+
+# ---- the fake server as an original
+
+
+def test_an_original_knows_nothing_of_ours_and_counts_from_one():
+    async def main():
+        async with FakeServer("maze", native=False) as server, Client(server.url) as client:
+            assert (await client.request("GET", "/info")).status == 404
+            ids = [(await client.request("POST", "/maze/create")).json()["id"] for _ in range(3)]
+            assert ids == [1, 2, 3]
+            assert (await client.request("POST", "/maze/close", {"id": 1})).status == 404
+            server.restart()
+            assert (await client.request("POST", "/maze/create")).json()["id"] == 1
+            early = await client.request("POST", "/maze/step", {"id": 1, "action": "move up"})
+            assert (early.status, early.json()) == (200, {"error": "1"})
+
+    play(main)
+
+
+def test_an_original_that_gives_ids_out_again_shares_the_session():
+    async def main():
+        async with FakeServer(COUNTING, "sqlgym", native=False) as server, Client(server.url) as client:
+            ids = [(await client.request("POST", "/create")).json() for _ in range(9)]
+            assert ids == [1, 2, 3, 4, 5, 6, 7, 8, 1]
+            assert (server.created, len(server.live)) == (9, 8)
+
+    play(main)
+
+
+def test_originals_tell_of_errors_in_their_own_ways():
+    async def told(name: str) -> Response:
+        dialect = get_dialect(name)
+        async with FakeServer(COUNTING, name, native=False) as server, Client(server.url + dialect.base) as client:
+            return await client.request("POST", "/step", {dialect.session: 5, "action": "up"})
+
+    plain = play(lambda: told("textcraft"))
+    assert (plain.status, plain.json()) == (200, {"error": "The id 5 is not valid."})
+    assert play(lambda: told("sqlgym")) .status == 500  # fmt: skip
+    with pytest.raises(Complained, match="The id 5 is not valid"):
+        get_dialect("webarena").read_step(play(lambda: told("webarena")).json())
+
+
+def test_an_original_without_keys_does_a_repeated_request_again():
+    async def main():
+        async with FakeServer(COUNTING, "textcraft", native=False) as server, Client(server.url) as client:
+            session = await opened(client)
+            return [(await client.request(*up(session), {"Idempotency-Key": "a"})).json() for _ in range(2)]
+
+    assert [answer["observation"] for answer in play(main)] == ["You are at 1.", "You are at 2."]
+
+
+# ---- odd answers, recorded answers, and the server itself
+
+
+def test_a_scripted_server_answers_what_it_is_told():
+    def handler(method, path, body):
+        return (200, b"<html>") if path == "/odd" else (418, [method, path, body])
+
+    async def main():
+        async with FakeServer.scripted(handler) as server, Client(server.url) as client:
+            assert (await client.request("GET", "/odd?x=1")).body == b"<html>"
+            answer = await client.request("POST", "/pot", {"tea": True})
+            assert (answer.status, answer.json()) == (418, ["POST", "/pot", {"tea": True}])
+            assert server.requests == {"/odd": 1, "/pot": 1}
+
+    play(main)
+
+
+def test_a_recorded_server_answers_in_the_order_of_each_route():
+    exchanges = [
+        {"method": "POST", "path": "/create", "json": None, "params": None, "status": 200, "response": {"id": 1}},
+        {"method": "POST", "path": "/step", "json": {}, "params": None, "status": 500, "response": "Internal Error"},
+        {"method": "POST", "path": "/create", "json": None, "params": None, "status": 200, "response": {"id": 2}},
+    ]
+
+    async def main():
+        async with FakeServer.recorded(exchanges, base="/maze") as server, Client(server.url) as client:
+            assert [(await client.request("POST", "/maze/create")).json()["id"] for _ in "12"] == [1, 2]
+            failed = await client.request("POST", "/maze/step", {})
+            assert (failed.status, failed.body) == (500, b"Internal Error")
+            assert (await client.request("POST", "/maze/create")).status == 500
+
+    play(main)
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the recorded exchanges are not here")
+def test_every_recorded_exchange_can_be_answered_again():
+    async def main(exchanges):
+        async with FakeServer.recorded(exchanges) as server, Client(server.url) as client:
+            for exchange in exchanges:
+                answer = await client.request(exchange["method"], exchange["path"], exchange["json"])
+                assert answer.status == exchange["status"]
+                said = answer.body.decode() if answer.status >= 500 else answer.json()
+                assert said == exchange["response"]
+
+    for exchanges in json.loads(SAMPLES.read_text("utf-8")).values():
+        play(lambda exchanges=exchanges: main(exchanges))
+
+
+def test_a_client_that_speaks_no_http_is_hung_up_on_and_harms_nobody():
+    async def main():
+        async with FakeServer(COUNTING) as server:
+            port = int(server.url.rpartition(":")[2])
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"hello?\r\n\r\n")
+                assert await stream.receive_some() == b""
+            async with Client(server.url) as client:
+                assert (await client.request("GET", "/health")).status == 200
+
+    play(main)
+
+
+def test_an_error_of_the_block_leaves_it_as_it_is_and_one_of_the_server_ends_the_block():
+    async def block():
+        async with FakeServer(COUNTING):
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        play(block)
+
+    async def server():
+        async with FakeServer.scripted(lambda *request: 1 / 0) as server, Client(server.url) as client:
+            await client.request("GET", "/")
+
+    with pytest.raises(ZeroDivisionError):
+        play(server)
+
+
+def test_a_killed_server_refuses_connections_until_it_is_revived():
+    async def main():
+        async with FakeServer(COUNTING) as server, Client(server.url) as client, Client(server.url) as idle:
+            session = await opened(client)
+            await idle.request("GET", "/health")
+            for _ in range(3):
+                await server.kill()
+                await server.kill()
+                for one in (client, idle):
+                    with pytest.raises(Lost):
+                        await one.request("GET", "/health")
+                server.revive()
+                server.revive()
+                assert (await client.request("GET", "/health")).json()["sessions"] == 1
+            assert server.live == {session}
+
+    play(main)
+
+
+def test_a_server_that_dies_cuts_off_what_it_was_doing():
+    async def main():
+        async with FakeServer(COUNTING, latency=lambda: 1000.0) as server, Client(server.url) as client:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def kill_it():
+                    await until(lambda: server.requests["/create"] == 1)
+                    await server.kill()
+
+                with pytest.raises(Lost):
+                    await client.request("POST", "/create", {})
+            assert server.created == 0
+
+    play(main)
+
+
+# ---- the proxy
+
+
+def test_a_proxy_without_faults_passes_everything_on():
+    def mirror(method, path, body):
+        return 201, {"method": method, "path": path, "body": body}
+
+    async def main():
+        async with FakeServer.scripted(mirror) as server, FaultProxy(f"{server.url}/base") as proxy:
+            async with Client(proxy.url) as client:
+                for body in (None, {"text": "\N{SNOWMAN}" * 9000}):
+                    answer = await client.request("POST", "/step?x=1", body)
+                    assert answer.status == 201
+                    assert answer.json() == {"method": "POST", "path": "/base/step", "body": body}
+            assert not proxy.faults
+
+    play(main)
+
+
+def test_a_proxy_names_the_target_as_the_host_and_keeps_other_headers():
+    seen = []
+
+    class Watching(FakeServer):
+        async def answer(self, request):
+            seen.append((request.header("host"), request.header("idempotency-key"), request.query))
+            return await super().answer(request)
+
+    async def main():
+        async with Watching(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
+            await client.request("GET", "/health?a=b", headers={"Idempotency-Key": "k"})
+            assert seen == [(server.url.removeprefix("http://"), "k", {"a": "b"})]
+
+    play(main)
+
+
+FAULTS = {
+    Fault.DROP: ("lost", True),
+    Fault.TRUNCATE: ("lost", True),
+    Fault.RESET: ("lost", True),
+    Fault.GARBAGE: (200, True),
+    Fault.DELAY: (200, True),
+    Fault.INTERNAL: (500, False),
+    Fault.UNAVAILABLE: (503, False),
+    Fault.KILL: ("lost", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_what_it_says(fault):
+    seen, carried_out = FAULTS[fault]
+
+    async def main():
+        async with FakeServer(COUNTING) as server:
+            proxy = FaultProxy(server.url, {fault: 1.0}, routes=["/create"], delay=0.01, down=0.0)
+            async with proxy, Client(proxy.url) as client:
+                try:
+                    answer = await client.request("POST", "/create", {})
+                except Lost:
+                    assert seen == "lost"
+                else:
+                    assert answer.status == seen
+                    if fault is Fault.GARBAGE:
+                        with pytest.raises(ValueError, match="decode"):
+                            answer.json()
+                assert server.created == carried_out
+                assert proxy.faults == {fault: 1}
+
+    play(main)
+
+
+def test_truncated_answers_end_and_reset_ones_break():
+    async def rest_of(fault: Fault) -> str:
+        scripted = FakeServer.scripted(lambda *request: (200, b"0123456789"))
+        async with scripted as server, FaultProxy(server.url, {fault: 1.0}) as proxy:
+            stream = await trio.open_tcp_stream("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+            async with stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                got = b""
+                try:
+                    while data := await stream.receive_some():
+                        got += data
+                except trio.BrokenResourceError:
+                    return "broken"
+                head, _, body = got.partition(b"\r\n\r\n")
+                assert b"content-length: 10" in head
+                return body.decode()
+
+    assert play(lambda: rest_of(Fault.TRUNCATE)) == "01234"
+    assert play(lambda: rest_of(Fault.RESET)) == "broken"
+
+
+def test_a_hanging_request_is_carried_out_and_ends_with_its_client():
+    async def main():
+        async with FakeServer(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
+            proxy.upcoming.append(Fault.HANG)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.request, "POST", "/create", {})
+                await until(lambda: server.created == 1)
+                nursery.cancel_scope.cancel()
+            assert (await client.request("POST", "/create", {})).status == 200
+            assert server.created == 2
+
+    play(main)
+
+
+async def outcomes(seed: int, count: int = 60) -> list[str]:
+    def answer(*request):
+        return 200, "fine"
+
+    async with FakeServer.scripted(answer) as server:
+        proxy = FaultProxy(server.url, {Fault.UNAVAILABLE: 0.2, Fault.DROP: 0.2}, seed=seed)
+        async with proxy, Client(proxy.url) as client:
+            seen = []
+            for _ in range(count):
+                try:
+                    seen.append(str((await client.request("GET", "/")).status))
+                except Lost:
+                    seen.append("lost")
+            assert proxy.faults == {Fault.UNAVAILABLE: seen.count("503"), Fault.DROP: seen.count("lost")}
+            return seen
+
+
+def test_the_same_seed_spoils_the_same_requests():
+    first = play(lambda: outcomes(1))
+    assert first == play(lambda: outcomes(1))
+    assert first != play(lambda: outcomes(2))
+    assert {"200", "503", "lost"} == set(first)
+
+
+def test_chances_that_are_none_are_refused():
+    for chances in ({Fault.DROP: 1.5}, {Fault.DROP: -0.1}, {Fault.DROP: 0.6, Fault.HANG: 0.6}):
+        with pytest.raises(EnvPoolError, match="at most 1"):
+            FaultProxy("http://127.0.0.1:1", chances)
+
+
+def test_what_is_upcoming_is_done_before_chance_decides():
+    async def main():
+        async with FakeServer(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
+            proxy.upcoming.extend([None, Fault.INTERNAL])
+            return [(await client.request("GET", "/health")).status for _ in range(3)]
+
+    assert play(main) == [200, 500, 200]
+
+
+def test_a_killed_proxy_cuts_every_connection_and_comes_back_when_told():
+    async def main():
+        async with (
+            FakeServer(COUNTING) as server,
+            FaultProxy(server.url, down=None) as proxy,
+            Client(proxy.url) as client,
+            Client(proxy.url) as other,
+        ):
+            session = await opened(other)
+            proxy.upcoming.append(Fault.KILL)
+            with pytest.raises(Lost):
+                await client.request("GET", "/health")
+            with pytest.raises(Lost):
+                await other.request(*up(session))
+            proxy.revive()
+            assert (await other.request(*up(session))).status == 200
+
+    play(main)
+
+
+def test_a_kill_can_be_the_death_of_the_server_itself():
+    async def main():
+        async with FakeServer(COUNTING) as server:
+
+            async def die():
+                server.restart()
+                await server.kill()
+
+            async with FaultProxy(server.url, on_kill=die) as proxy, Client(proxy.url) as client:
+                session = await opened(client)
+                proxy.upcoming.append(Fault.KILL)
+                for _ in range(2):  # the proxy is up, but nobody is behind it
+                    with pytest.raises(Lost):
+                        await client.request(*up(session))
+                server.revive()
+                assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
+
+    play(main)
+
+
+# ---- the scripted policy
+
+
+def test_a_scripted_policy_plays_its_actions_and_then_fails():
+    envpool.register(COUNTING)
+    done, short = collect(EnvPool(), [Task(COUNTING.name, 2), Task(COUNTING.name, 3)], ScriptedPolicy(["up", "up"]))
+    assert (done.policy, done.score, [turn.action for turn in done.turns]) == ("scripted", 1.0, ["up", "up"])
+    assert (short.score, len(short.turns)) == (None, 2)
+    assert short.error.endswith("the script holds no further action")
+
+
+def test_a_script_can_be_written_for_each_task():
+    envpool.register(COUNTING)
+    policy = ScriptedPolicy({f"{COUNTING.name}_1": ["down", "up", "up"]}, name="mine")
+    known, unknown = collect(EnvPool(), [Task(COUNTING.name, 1), Task(COUNTING.name, 2)], policy)
+    assert (known.policy, known.success, len(known.turns)) == ("mine", True, 3)
+    assert unknown.error == f"actor: there is no script for {COUNTING.name}_2"
+    with pytest.raises(TypeError, match="a sequence of actions"):
+        ScriptedPolicy("up")
+
+
+# ---- the conformance kit
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_embedded_environment_conforms(name):
+    if name == "babyai":
+        pytest.importorskip("minigrid")
+    report = check_env(name, tasks=2)
+    assert report.passed, format_report(report)
+    assert all(found.verdict is Verdict.PASSED for found in report.checks)
+
+
+class SharedState(Counting):
+    """Two sessions move one counter."""
+
+    place = 0
+
+    @property
+    def at(self) -> int:
+        return type(self).place
+
+    @at.setter
+    def at(self, place: int) -> None:
+        type(self).place = place
+
+
+class GlobalDice(Counting):
+    """Begins differently every time."""
+
+    def reset(self, index: int) -> str:
+        return f"{super().reset(index)} The sky is {random.random()}."
+
+
+class ForgetfulSteps(Counting):
+    """Remembers across resets how often it was asked."""
+
+    asked = 0
+
+    def step(self, action: str) -> Step:
+        self.asked += 1
+        step = super().step(action)
+        return Step(f"{step.observation} That was action {self.asked}.", step.score, step.done)
+
+
+def raising(error: Exception):
+    def method(self, *args):
+        raise error
+
+    return method
+
+
+def strict_step(self, action):
+    if action not in ("up", "down"):
+        raise ValueError(f"what is {action}?")
+    return Counting.step(self, action)
+
+
+def any_index(self, index):
+    self.goal, self.at = index, 0
+    return f"Count to {index}."
+
+
+def list_index(self, index):
+    return f"Count to {list(range(1, 91))[index]}."
+
+
+def lazy(world):
+    yield "I rest.", "down"
+
+
+BAD = {
+    "shared state": (replace(COUNTING, make=SharedState), {"isolation", "concurrency"}),
+    "global dice": (replace(COUNTING, make=GlobalDice), {"same resets"}),
+    "state that outlives a reset": (replace(COUNTING, make=ForgetfulSteps), {"same steps"}),
+    "raises on nonsense": (breaking(step=strict_step), {"nonsense"}),
+    "raises in step": (breaking(step=raising(KeyError("lost"))), {"protocol", "nonsense"}),
+    "nan": (breaking(step=lambda self, action: Step("", float("nan"), False)), {"protocol"}),
+    "score beyond the range": (breaking(step=lambda self, action: Step("", 2.0, False)), {"protocol", "nonsense"}),
+    "not a step": (breaking(step=lambda self, action: None), {"protocol"}),
+    "silent reset": (breaking(reset=lambda self, index: ""), {"protocol", "same resets"}),
+    "no actions": (breaking(available_actions=lambda self: []), {"protocol", "actions"}),
+    "deaf": (breaking(step=lambda self, action: Step("Pardon?", 0.0, False)), {"actions", "expert"}),
+    "takes any index": (breaking(reset=any_index), {"bad index"}),
+    "another error for an index": (breaking(reset=list_index), {"bad index"}),
+    "does not close": (breaking(close=raising(OSError("stuck"))), {"open"}),
+    "cannot be made": (replace(COUNTING, make=lambda: 1 / 0), {"open"}),
+    "shared tasks": (replace(COUNTING, tasks=lambda split: range(1, 91)), {"splits"}),
+    "no tasks": (replace(COUNTING, tasks=lambda split: ()), {"protocol"}),
+    "lazy expert": (replace(COUNTING, expert=lazy), {"expert"}),
+    "born successful": (replace(COUNTING, success_above=-1.0), {"success rule", "nonsense"}),
+    "never successful": (replace(COUNTING, success_above=1.0), {"success rule", "expert"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_environment_fails_the_check_that_is_meant_for_it(name):
+    spec, expected = BAD[name]
+    report = check_env(spec)
+    assert expected <= set(report.failed), format_report(report)
+    assert not report.passed
+    assert all("\n" not in found.why for found in report.checks)
+
+
+def test_the_environment_that_the_bad_ones_are_made_of_conforms():
+    assert check_env(COUNTING).failed == []
+
+
+@pytest.mark.parametrize(
+    "name", ["shared state", "global dice", "raises on nonsense", "takes any index", "lazy expert"]
+)
+def test_a_bad_environment_fails_no_check_that_has_nothing_to_do_with_it(name):
+    spec, expected = BAD[name]
+    allowed = {"global dice": {"same steps", "isolation", "concurrency", "bad index"}}.get(name, set())
+    assert set(check_env(spec).failed) <= expected | allowed
+
+
+def test_an_environment_that_hangs_fails_in_time():
+    async def main():
+        async def never(*args):
+            await trio.sleep_forever()
+
+        class Hanging(envpool.transports.local.LocalTransport):
+            async def open(self, spec):
+                session = await super().open(spec)
+                session.step = never
+                return session
+
+        return await check(COUNTING, transport=Hanging(), seconds=0.05)
+
+    report = play(main)
+    assert {"protocol", "same steps", "nonsense"} <= set(report.failed)
+    assert "took more than 0.05 s" in format_report(report)
+
+
+def test_an_environment_that_is_not_deterministic_is_not_asked_to_be():
+    report = check_env(replace(COUNTING, make=GlobalDice, deterministic=False))
+    skipped = {found.name for found in report.checks if found.verdict is Verdict.SKIPPED}
+    assert report.passed, format_report(report)
+    assert skipped == {"same resets", "same steps", "isolation", "concurrency"}
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("name", ["maze", "textcraft", "wordle"])
+def test_servers_conform_and_are_left_without_a_session(name, native):
+    async def main():
+        async with FakeServer(name, native=native) as server:
+            report = await check(server.url, dialect=name, tasks=2)
+            return report, len(server.live), get_dialect(name).closes or native
+
+    report, live, closes = play(main)
+    assert report.passed, format_report(report)
+    assert (live == 0) is closes
+
+
+def test_a_server_that_frees_nothing_fails_the_check_of_closing():
+    class Leaking(FakeServer):
+        async def answer(self, request):
+            if request.path.endswith("/close"):
+                return Response.of(True)
+            return await super().answer(request)
+
+    async def main():
+        async with Leaking("maze") as server:
+            return await check(server.url, dialect="maze", tasks=2)
+
+    report = play(main)
+    assert report.failed == ["close"]
+    assert "the server holds 3 more sessions after 3 were closed" in format_report(report)
+
+
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_check_command(parser.add_subparsers(required=True))
+    parsed = parser.parse_args(["check", *words])
+    return parsed.run(parsed)
+
+
+def test_the_command_prints_a_line_per_check_and_says_by_its_exit_code_whether_all_passed(capsys):
+    assert command("wordle", "--tasks", "1") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "wordle in this process:"
+    assert printed[-1] == "12 checks: 12 passed, 0 failed, 0 skipped"
+    assert printed[1].startswith("passed  protocol")
+
+    broken = replace(COUNTING, name="counting-without-expert", expert=lazy)
+    envpool.register(broken)
+    assert command(broken.name) == 1
+    assert "FAILED  expert" in capsys.readouterr().out
+
+
+def test_what_cannot_be_checked_is_the_callers_mistake():
+    with pytest.raises(envpool.UnknownEnvironment, match="did you mean 'maze'"):
+        command("mase")
+    with pytest.raises(EnvPoolError, match="--dialect"):
+        command("http://127.0.0.1:1")
