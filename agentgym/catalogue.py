@@ -45,7 +45,6 @@ def show_environment(name: str, console: Console | None = None) -> None:
     """
     console = console or _console()
     spec = get_spec(name)
-    first = spec.tasks(Split.TRAIN)[0]
     low, high = spec.score_range
     facts = [f"  {fact}: {values}" for fact, values in _facts(spec).items()] or ["  none"]
     parts = [
@@ -57,6 +56,10 @@ def show_environment(name: str, console: Console | None = None) -> None:
         "instructions (prompt: full):\n" + _indented(f"{spec.instructions}\n\n{REACT.instructions}"),
         "instructions (prompt: brief):\n" + _indented(spec.brief),
     ]
+    if spec.served:
+        console.print("\n\n".join(parts), markup=False, highlight=False, soft_wrap=True)
+        return
+    first = spec.tasks(Split.TRAIN)[0]
     environment = spec.make()
     try:
         parts.append(f"task {first} begins:\n" + _indented(environment.reset(first)))
@@ -72,6 +75,8 @@ def _console() -> Console:
 
 def _ready(spec: EnvSpec) -> str:
     """Says whether the environment can be made here, by making it."""
+    if spec.served:
+        return "behind a server"
     if spec.extra is None:
         return "yes"
     try:

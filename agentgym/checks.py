@@ -11,6 +11,7 @@ import importlib
 import itertools
 import math
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,17 @@ from agentgym.settings import (
 )
 from envpool import EnvPoolError, EnvSpec, Split, get_spec
 from envpool.errors import did_you_mean
+from envpool.transports.endpoint import Endpoint
+from envpool.transports.process import ProcessTransport
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 FSDP_PRECISIONS = ("32-true", "bf16-mixed")
 PLAYERS = ("expert", "random")
 """Names of players that need no model; they can be measured and can collect, but not learn."""
+
+CONNECT_SECONDS = 5.0
+"""How long a server may take to answer when a run begins."""
 
 COUNTS = {Split.TRAIN: "expert", Split.EXPLORE: "explore", Split.EVAL: "eval"}
 """Which setting of an environment says how many tasks of a split are used."""
@@ -88,7 +94,14 @@ _RANGES: Mapping[type, Mapping[str, _Range]] = {
         "vocabulary": _Range(300),  # 256 bytes, the control tokens and some merges
     },
     LoraSettings: {"rank": _ONE, "alpha": _ONE, "dropout": _SHARE},
-    EnvironmentSettings: {"expert": _ZERO, "explore": _ZERO, "eval": _ZERO, "max_turns": _ONE, "cap": _ONE},
+    EnvironmentSettings: {
+        "expert": _ZERO,
+        "explore": _ZERO,
+        "eval": _ZERO,
+        "max_turns": _ONE,
+        "cap": _ONE,
+        "processes": _ZERO,
+    },
     LearningSettings: {
         "steps": _ONE,
         "epochs": _ONE,
@@ -142,7 +155,7 @@ def check_fit(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    complaints = list(_in_process(recipe))
+    complaints = list(_reachable(recipe))
     if recipe.trainer.devices * recipe.trainer.num_nodes > 1:
         text = "this version learns on one device: set trainer.devices=1 trainer.num_nodes=1"
         complaints.append(Complaint("trainer.devices", text))
@@ -163,7 +176,7 @@ def check_play(recipe: Recipe, split: Split) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    complaints = list(_in_process(recipe))
+    complaints = list(_reachable(recipe))
     count = COUNTS[split]
     if not any(getattr(e, count) for e in recipe.environments.values()):
         complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
@@ -180,11 +193,36 @@ def _raise(complaints: list[Complaint]) -> None:
         raise RecipeError([f"{c.key}: {c.text}" if c.key else c.text for c in complaints])
 
 
-def _in_process(recipe: Recipe) -> Iterator[Complaint]:
+def _reachable(recipe: Recipe) -> Iterator[Complaint]:
+    """What playing needs of this machine beyond a valid recipe."""
     for name, settings in recipe.environments.items():
-        if settings.endpoints:
-            text = "this version plays environments in its own process only: leave the list empty"
+        try:
+            for address in settings.endpoints:
+                endpoint_of(address, settings).secrets()
+            if settings.processes:
+                ProcessTransport(settings.processes)
+        except EnvPoolError as error:
+            yield Complaint(f"environments.{name}", str(error))
+        silent = [why for address in settings.endpoints if (why := _silence(address))]
+        if silent and len(silent) == len(settings.endpoints):
+            text = f"no server answers ({'; '.join(silent)}): start it, as in `envpool serve {name} --port 36001`"
             yield Complaint(f"environments.{name}.endpoints", text)
+
+
+def _silence(address: str) -> str | None:
+    """Why nothing answers at an address; None if something does."""
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return None
+
+
+def endpoint_of(address: str, settings: EnvironmentSettings) -> Endpoint:
+    """The endpoint of an address in a recipe."""
+    return Endpoint(address, token=settings.token, headers=settings.headers)
 
 
 def _numbers(section: Any, key: str = "") -> Iterator[Complaint]:
@@ -277,7 +315,10 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
         key = f"environments.{name}"
         try:
             spec = get_spec(name)
-            if spec.extra is not None and not settings.endpoints:
+            if spec.served and not settings.endpoints:
+                text = f"{name} runs behind a server only: give its address, as in [http://127.0.0.1:36001]"
+                yield Complaint(f"{key}.endpoints", text)
+            elif spec.extra is not None and (settings.expert or not settings.endpoints):
                 spec.make().close()
         except EnvPoolError as error:
             yield Complaint(key, str(error))
@@ -288,20 +329,19 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
 def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iterator[Complaint]:
     for address in settings.endpoints:
         try:
-            parts = urlsplit(address)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets that do not close, a port that is none
-            usable = False
-        if not usable:
-            yield Complaint(f"{key}.endpoints", f"{address!r} is no address: write it as http://host:port")
-        elif parts.username or parts.password:
-            yield Complaint(f"{key}.endpoints", "an address must not hold a password: a recipe is saved and logged")
+            Endpoint(address).check()
+        except EnvPoolError as error:
+            yield Complaint(f"{key}.endpoints", str(error))
+    if settings.endpoints and settings.processes:
+        yield Complaint(f"{key}.processes", "endpoints are given as well: keep one of the two")
+    if settings.expert and spec.expert is None:
+        yield Complaint(f"{key}.expert", f"{spec.name} has no expert: set it to 0, and name trajectory files in `data`")
     if settings.keep_above is not None and settings.keep_above >= spec.score_range[1]:
         text = (
             f"no score of {spec.name} is greater than {settings.keep_above:g} (they go up to {spec.score_range[1]:g})"
         )
         yield Complaint(f"{key}.keep_above", text)
-    facts = spec.facts(spec.tasks(Split.TRAIN)[0])
+    facts = spec.facts(next(index for split in Split for index in spec.tasks(split)))
     for fact in settings.where:
         if fact not in facts:
             known = ", ".join(facts) or "none"

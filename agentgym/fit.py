@@ -229,7 +229,8 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
         return out
     tasks = tasks_of(recipe, Split.TRAIN)
     with folder.timed("expert"), progress.phase("collecting expert trajectories", len(tasks), unit="episodes") as bar:
-        played = play_in_pool(environment_pool(recipe), tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
+        pool = environment_pool(recipe, here=True)
+        played = play_in_pool(pool, tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
     expert = [t for t in played if t.success]
     for file in recipe.data:
         expert += read_data(Path(file), skip_damaged=recipe.skip_damaged)

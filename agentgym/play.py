@@ -8,10 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentgym.checks import COUNTS
+from agentgym.checks import COUNTS, endpoint_of
 from agentgym.data import store
 from agentgym.settings import Prompt, Recipe
-from envpool import EnvPool, ExpertPolicy, Limits, Policy, RandomPolicy, Split, Task, collect, get_spec
+from envpool import EnvPool, ExpertPolicy, Limits, Policy, RandomPolicy, Split, Task, Transport, collect, get_spec
+from envpool.transports.endpoint import HttpSettings
+from envpool.transports.http import HttpTransport
+from envpool.transports.local import LocalTransport
+from envpool.transports.process import ProcessTransport
+from envpool.transports.routing import RoutingTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,18 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     ]
 
 
-def environment_pool(recipe: Recipe) -> EnvPool:
-    """The pool that a recipe describes."""
+def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
+    """The pool that a recipe describes.
+
+    Args:
+        recipe: the recipe.
+        here: play all environments in this process, as their experts need it.
+    """
     settings = recipe.pool
     return EnvPool(
         sessions=settings.sessions,
+        format=recipe.format,
+        transport=None if here else _transport(recipe),
         brief=recipe.prompt is Prompt.brief,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
         limits=Limits(
@@ -102,6 +114,20 @@ def environment_pool(recipe: Recipe) -> EnvPool:
             episode_seconds=settings.episode_seconds,
         ),
     )
+
+
+def _transport(recipe: Recipe) -> Transport:
+    """Where the environments of a recipe live."""
+    pool = recipe.pool
+    http = HttpSettings(call_seconds=pool.step_seconds, connections=max(pool.sessions, 1))
+    routes: dict[str, Transport] = {}
+    for name, settings in recipe.environments.items():
+        if settings.endpoints:
+            endpoints = [endpoint_of(address, settings) for address in settings.endpoints]
+            routes[name] = HttpTransport({name: endpoints}, settings=http)
+        elif settings.processes:
+            routes[name] = ProcessTransport(settings.processes, imports=recipe.imports, settings=http)
+    return RoutingTransport(routes, LocalTransport(pool.sessions))
 
 
 def sampling_seed(*parts: object) -> int:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
@@ -26,6 +27,10 @@ from agentgym.settings import Recipe
 from envpool.errors import did_you_mean
 
 RESUMABLE = (
+    "environments.*.endpoints",
+    "environments.*.headers",
+    "environments.*.processes",
+    "environments.*.token",
     "generation.batch",
     "generation.lockstep",
     "output",
@@ -105,7 +110,7 @@ def same_run(first: Recipe, second: Recipe) -> list[str]:
         key
         for key in flat_first.keys() | flat_second.keys()
         if flat_first.get(key, missing) != flat_second.get(key, missing)
-        and not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE)
+        and not any(fnmatchcase(key, free) or fnmatchcase(key, f"{free}.*") for free in RESUMABLE)
     )
 
 

@@ -19,6 +19,14 @@ class Prompt(StrEnum):
     brief = "brief"  # the environment's one line; for models trained from scratch
 
 
+class FormatName(StrEnum):
+    """How thought and action are written in an answer."""
+
+    react = "react"  # `Thought: ... Action: ...`, as in AgentTraj
+    function_calling = "function_calling"  # a JSON object that calls a function
+    code_as_action = "code_as_action"  # a call in Python's syntax; read, never run
+
+
 class Optimizer(StrEnum):
     """How weights are updated."""
 
@@ -146,7 +154,14 @@ class EnvironmentSettings:
     cap: int | None = None
     """Keep at most this many explored trajectories an iteration."""
     endpoints: list[str] = field(default_factory=list)
-    """Addresses of environment servers; in this process if empty."""
+    """Addresses of environment servers, AgentGym's own or those of `envpool serve`; several are replicas. In this
+    process if empty."""
+    token: str | None = None
+    """The environment variable that holds the servers' bearer token."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers for the servers: name to the environment variable that holds the value."""
+    processes: int = 0
+    """Play in so many worker processes of this machine (per worker of the pool); 0 for the worker itself."""
 
 
 @dataclass
@@ -284,6 +299,8 @@ class Recipe:
     """Leave out damaged records of `data` instead of refusing the file."""
     prompt: Prompt = Prompt.full
     """What a model is told before the first observation."""
+    format: FormatName = FormatName.react
+    """How a model writes its answers, and the experts theirs."""
     bc: LearningSettings = field(default_factory=LearningSettings)
     """Behavioural cloning."""
     learn: LearningSettings = field(default_factory=LearningSettings)

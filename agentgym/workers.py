@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +30,9 @@ from agentgym.settings import Recipe
 from envpool import EnvPoolError, Trajectory
 
 Answer = Mapping[str, Any]
+
+CLOSE_SECONDS = 15.0
+"""How long a worker that plays may take to close its sessions before it is killed."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a worker is one of several on the same cores
@@ -128,6 +134,7 @@ class _Worker:
     """One worker process, seen from the process that started it."""
 
     def __init__(self, recipe_file: Path) -> None:
+        self._playing = False
         path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "agentgym.workers", str(recipe_file)],
@@ -139,6 +146,7 @@ class _Worker:
         )
 
     def send(self, job: Mapping[str, Any]) -> None:
+        self._playing = "play" in job
         try:
             print(json.dumps(job), file=self._stdin, flush=True)
         except BrokenPipeError:
@@ -152,13 +160,20 @@ class _Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             answer = json.loads(line)
-            answers.put((self, answer))
             if "done" in answer or "error" in answer:
+                self._playing = False
+                answers.put((self, answer))
                 return
+            answers.put((self, answer))
         answers.put((self, {"error": self._death()}))
 
     def end(self) -> None:
-        self._process.kill()  # it leaves nothing half-written: every file it makes appears whole
+        """Ends the process. One that plays closes its sessions first; files are there whole or not at all anyway."""
+        if self._playing:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
+        self._process.kill()
         self._process.wait()
 
     def _death(self) -> str:
@@ -179,7 +194,8 @@ def main(argv: Sequence[str]) -> None:
     progress.quiet()
     recipe = load_recipe(argv[0])
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
+    playing = threading.Event()
+    threading.Thread(target=_take_jobs, args=(jobs, playing), daemon=True).start()
 
     def answer(**words: object) -> None:
         print(json.dumps(words), file=answers, flush=True)
@@ -188,6 +204,7 @@ def main(argv: Sequence[str]) -> None:
         job = jobs.get()
         try:
             if "play" in job:
+                playing.set()
                 play(recipe, PlayJob.from_json(job["play"]), lambda success: answer(success=success))
             else:
                 learn(recipe, LearnJob.from_json(job["learn"]))
@@ -195,12 +212,18 @@ def main(argv: Sequence[str]) -> None:
             answer(error=str(error))
         else:
             answer(done=True)
+        finally:
+            playing.clear()
 
 
-def _take_jobs(jobs: queue.SimpleQueue[Mapping[str, Any]]) -> None:
+def _take_jobs(jobs: queue.SimpleQueue[Mapping[str, Any]], playing: threading.Event) -> None:
+    """Takes jobs until whoever started this worker is gone; then it ends at once, in the middle of a job too."""
     for line in sys.stdin:
         jobs.put(json.loads(line))
-    os._exit(0)  # whoever started this worker is gone: end at once, in the middle of a job too
+    if playing.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)  # sessions on servers are closed first
+        time.sleep(CLOSE_SECONDS)
+    os._exit(0)
 
 
 if __name__ == "__main__":

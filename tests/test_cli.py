@@ -86,7 +86,7 @@ BAD = [
     ("fit recipe.yaml data=[none.json]", "data: there is no file 'none.json'"),
     ("fit recipe.yaml model.name=./none", "model.name: the folder './none' does not exist"),
     ("fit recipe.yaml model.name=random", "model.name: 'random' cannot learn"),
-    ("fit recipe.yaml environments.maze.endpoints=[http://a:1]", "this version plays environments in its own process"),
+    ("fit recipe.yaml environments.maze.endpoints=[http://127.0.0.1:9]", "no server answers (http://127.0.0.1:9:"),
     ("eval recipe.yaml environments.maze.eval=0", "no task to play: set environments.NAME.eval"),
     ("collect recipe.yaml --split explore environments.maze.explore=0", "set environments.NAME.explore"),
     ("collect recipe.yaml --split test", "argument --split: invalid choice: 'test'"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -294,7 +295,6 @@ def test_only_what_makes_the_run_slower_or_faster_may_change_when_it_goes_on() -
     assert same_run(recipe, other) == [
         "bc.lr",
         "environments.textcraft.cap",
-        "environments.textcraft.endpoints",
         "environments.textcraft.eval",
         "environments.textcraft.expert",
         "environments.textcraft.explore",
@@ -321,13 +321,32 @@ def test_fit_needs_something_to_learn_from_and_to_explore_and_a_model() -> None:
         check_play(measured, Split.TRAIN)
 
 
-def test_servers_are_accepted_in_a_recipe_but_not_yet_played_on() -> None:
-    recipe = load(GOOD, "environments.maze.endpoints=['http://127.0.0.1:36001']")
-    for check in (check_fit, lambda r: check_play(r, Split.EVAL)):
-        with pytest.raises(
-            RecipeError, match=r"^environments.maze.endpoints: this version plays environments in its own"
-        ):
-            check(recipe)
+def test_a_run_on_servers_is_refused_before_it_begins_if_none_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"http://127.0.0.1:{server.getsockname()[1]}"
+        nowhere = "http://127.0.0.1:9"
+        check_fit(load(GOOD, f"environments.maze.endpoints=['{nowhere}', '{here}']"))
+        silent = load(GOOD, f"environments.maze.endpoints=['{nowhere}']")
+        for check in (check_fit, lambda r: check_play(r, Split.EVAL)):
+            with pytest.raises(RecipeError, match=rf"no server answers \({nowhere}: .*envpool serve maze"):
+                check(silent)
+        locked = load(GOOD, f"environments.maze.endpoints=['{here}']", "environments.maze.token=NO_SUCH_VARIABLE")
+        with pytest.raises(RecipeError, match="the environment variable NO_SUCH_VARIABLE is not set"):
+            check_fit(locked)
+
+
+def test_an_environment_behind_servers_needs_an_address_and_has_no_expert() -> None:
+    with pytest.raises(RecipeError) as mistakes:
+        load("name: x\nmodel: {name: random}\nenvironments: {webshop: {eval: 3, expert: 2}}\n")
+    assert "environments.webshop.endpoints: webshop runs behind a server only" in str(mistakes.value)
+    assert "environments.webshop.expert: webshop has no expert" in str(mistakes.value)
+
+
+def test_where_environments_live_may_change_when_a_run_goes_on() -> None:
+    moved = load(GOOD, "environments.maze.endpoints=['http://127.0.0.1:36001']")
+    assert same_run(load(), moved) == []
+    assert same_run(load(), load(GOOD, "environments.maze.processes=2")) == []
+    assert same_run(load(), load(GOOD, "format=function_calling")) == ["format"]
 
 
 def test_learning_settings_are_not_asked_for_where_nothing_is_learned() -> None:
