@@ -115,9 +115,8 @@ class Dialect:
                 raise Unreadable(f"{key!r} is {_short(said)}, neither true nor false")
             done = done or said
         score = _get(answer, self.score)
-        if isinstance(score, bool):  # some servers answer whether it is solved instead of how well
-            score = float(score)
-        if not isinstance(score, int | float):
+        # some servers answer whether it is solved (true, false) instead of how well
+        if not isinstance(score, int | float) or not abs(score) < 1e300:
             raise Unreadable(f"{self.score!r} is {_short(score)}, not a number")
         counts = self.verdict is None or _get(answer, self.verdict) is True
         return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done)

@@ -189,30 +189,29 @@ async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
 
 async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
-        with trio.fail_after(rules.limits.step_seconds):
+        with trio.move_on_after(rules.limits.step_seconds):  # `fail_after` costs twice as much
             return await call(*args)
     except EpisodeFailed as failure:
         failure.place = place
         raise
-    except trio.TooSlowError:
-        raise EnvironmentFailed(place, f"the environment took more than {rules.limits.step_seconds:g} s") from None
     except Exception as error:
         raise EnvironmentFailed(place, _cause(error)) from error
+    raise EnvironmentFailed(place, f"the environment took more than {rules.limits.step_seconds:g} s")
 
 
 async def _ask_policy(place: str, rules: Rules, actor: Actor, message: str) -> Completion:
     rules.recorder.waiting += 1
     try:
-        with trio.fail_after(rules.limits.policy_seconds):
+        with trio.move_on_after(rules.limits.policy_seconds) as scope:
             completion = await actor.act(message)
     except (EpisodeFailed, ContextFull):
         raise
-    except trio.TooSlowError:
-        raise PolicyFailed(place, f"the policy took more than {rules.limits.policy_seconds:g} s") from None
     except Exception as error:
         raise PolicyFailed(place, _cause(error)) from error
     finally:
         rules.recorder.waiting -= 1
+    if scope.cancelled_caught:
+        raise PolicyFailed(place, f"the policy took more than {rules.limits.policy_seconds:g} s")
     if not isinstance(completion, Completion) or not isinstance(completion.text, str):
         raise PolicyFailed(place, f"the policy answered with {type(completion).__name__}, not with a Completion")
     return completion

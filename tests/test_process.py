@@ -96,7 +96,7 @@ def test_workers_that_cannot_start_say_why(monkeypatch):
         ProcessTransport(0)
 
 
-@pytest.mark.parametrize("name", ["maze", "babyai"])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_conformance_kit_passes_in_workers(name):
     report = check_env(get_spec(name), transport=ProcessTransport(2, settings=QUICK))
     assert report.passed, report

@@ -9,7 +9,7 @@ cookies and codecs, costs more than the engine under it, httpcore, which is ther
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -135,6 +135,7 @@ class Wire:
         self._seconds = settings.call_seconds
         self._limiter = trio.CapacityLimiter(settings.connections)
         self._idle: list[Connection] = []
+        self._expired: list[Connection] = []
         self._context = context
         self._socket = endpoint.socket
         self._proxy = _proxy(self._url) if settings.trust_env and endpoint.socket is None else None
@@ -152,47 +153,59 @@ class Wire:
             ServerUnreachable: there was no complete answer in time.
         """
         request = self._request(method, route, content, headers)
-        async with self._limiter:
-            connection = await self._connection()
-            try:
-                with trio.fail_after(self._seconds):
-                    answer = await _ask(connection, request)
-            except BaseException as error:
+        await self._room()
+        connection = None
+        try:
+            with trio.move_on_after(self._seconds):
+                connection = self._good_connection() or await self._connect()
+                answer = await _ask(connection, request)
+                self._idle.append(connection)
+                connection = None
+                return answer
+        except _BROKEN as error:
+            said = str(error) or type(error).__name__
+            acted = not isinstance(error, httpcore.ConnectError)
+            raise ServerUnreachable(route, f"{self.address}: {said}", acted=acted) from error
+        finally:
+            if connection is not None:
                 await _discard(connection)
-                if isinstance(error, trio.TooSlowError):
-                    raise ServerUnreachable(route, f"{self.address} did not answer in {self._seconds:g} s") from None
-                if isinstance(error, _BROKEN):
-                    said = str(error) or type(error).__name__
-                    acted = not isinstance(error, httpcore.ConnectError)
-                    raise ServerUnreachable(route, f"{self.address}: {said}", acted=acted) from error
-                raise
-            self._idle.append(connection)
-            return answer
+            self._limiter.release()
+        raise ServerUnreachable(route, f"{self.address} did not answer in {self._seconds:g} s")
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        idle, self._idle = self._idle, []
+        idle, self._idle, self._expired = self._idle + self._expired, [], []
         for connection in idle:
             await _discard(connection)
 
-    async def _connection(self) -> Connection:
-        """The connection used last, if it is still good, or a new one."""
+    async def _room(self) -> None:
+        """Waits until there may be another connection; without letting other tasks run if there is room."""
+        try:
+            self._limiter.acquire_nowait()
+        except trio.WouldBlock:
+            await self._limiter.acquire()
+
+    def _good_connection(self) -> Connection | None:
+        """The connection used last that is still good, if there is one."""
         while self._idle:
             connection = self._idle.pop()
             if isinstance(connection, httpcore.AsyncConnectionPool) or not connection.has_expired():
                 return connection
+            self._expired.append(connection)
+        return None
+
+    async def _connect(self) -> Connection:
+        expired, self._expired = self._expired, []
+        for connection in expired:
             await _discard(connection)
         if self._proxy is not None:
             return httpcore.AsyncHTTPProxy(
                 self._proxy, ssl_context=self._context, max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS
             )
-        return httpcore.AsyncHTTPConnection(
-            self._url.origin,
-            ssl_context=self._context,
-            keepalive_expiry=KEEPALIVE_SECONDS,
-            uds=self._socket,
-            network_backend=_BACKEND,
-        )
+        stream = await _open_stream(self._url, self._socket)
+        if self._context is not None and self._url.scheme == b"https":
+            stream = await stream.start_tls(self._context, server_hostname=self._url.host.decode())
+        return httpcore.AsyncHTTP11Connection(self._url.origin, stream, keepalive_expiry=KEEPALIVE_SECONDS)
 
     def _request(self, method: str, route: str, content: bytes | None, headers: Mapping[str, str]) -> httpcore.Request:
         target = self._path + route.encode()
@@ -205,7 +218,7 @@ class Wire:
         return httpcore.Request(method, url, headers=sent, content=content)
 
 
-Connection = httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool
+Connection = httpcore.AsyncHTTP11Connection | httpcore.AsyncConnectionPool
 """One connection; through a proxy, a pool of one."""
 
 _BROKEN = (
@@ -269,7 +282,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> _Stream:
         assert isinstance(self._stream, trio.SocketStream)
         secure = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
         try:
@@ -285,35 +298,15 @@ class _Stream(httpcore.AsyncNetworkStream):
         return None
 
 
-class _Backend(httpcore.AsyncNetworkBackend):
-    """Opens connections in trio."""
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Stream(await trio.open_tcp_stream(host, port))
-        except OSError as error:
-            raise httpcore.ConnectError(_why(error)) from error
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Stream(await trio.open_unix_socket(path))
-        except OSError as error:
-            raise httpcore.ConnectError(_why(error)) from error
-
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-
-
-_BACKEND = _Backend()
+async def _open_stream(url: httpcore.URL, socket: str | None) -> _Stream:
+    """Connects to a host, or to a Unix socket if one is named."""
+    port = url.port or (443 if url.scheme == b"https" else 80)
+    try:
+        if socket is not None:
+            return _Stream(await trio.open_unix_socket(socket))
+        return _Stream(await trio.open_tcp_stream(url.host.decode(), port))
+    except OSError as error:
+        raise httpcore.ConnectError(_why(error)) from error
 
 
 def _why(error: OSError) -> str:

@@ -31,8 +31,11 @@ START_SECONDS = 120.0
 END_SECONDS = 10.0
 """How long a worker may take to end before it is killed."""
 
-LONGEST_PAUSE = 5.0
-"""The longest pause before a worker that keeps dying is started again, in seconds."""
+ATTEMPTS = 5
+"""How often in a row a worker may fail to start again before the run is given up."""
+
+PAUSE = 0.5
+"""Seconds to the second attempt; each further one waits as much longer."""
 
 
 class ProcessTransport:
@@ -178,26 +181,35 @@ class _Worker:
             )
         assert process.stdout is not None
         ready = b""
-        with trio.move_on_after(START_SECONDS):
+        with trio.move_on_after(START_SECONDS) as starting:
             while not ready.endswith(b"\n") and (part := await process.stdout.receive_some()):
                 ready += part
         if not ready.endswith(b"\n"):
             await self.end()
             said = self._log.read_text(errors="replace").strip().splitlines()
-            why = said[-1].removeprefix("envpool: ") if said else f"it was not ready within {START_SECONDS:g} s"
+            late = f"it was not ready within {START_SECONDS:g} s" if starting.cancelled_caught else "it ended at once"
+            why = said[-1].removeprefix("envpool: ") if said else late
             raise EnvPoolError(f"a worker process of {self._name} could not start: {why}")
 
     async def keep(self) -> None:
-        """Starts the process again whenever it dies."""
-        pause = 0.0
+        """Starts the process again whenever it dies.
+
+        Raises:
+            EnvPoolError: it could not be started several times in a row.
+        """
+        failures = 0
         while True:
             assert self._process is not None
-            began = trio.current_time()
             await self._process.wait()
             await self._close_pipes()
-            pause = 0.0 if trio.current_time() - began > LONGEST_PAUSE else min(2 * pause + 0.1, LONGEST_PAUSE)
-            await trio.sleep(pause)
-            await self.start()
+            try:
+                await self.start()
+                failures = 0
+            except EnvPoolError:
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise
+                await trio.sleep(PAUSE * failures)
 
     async def end(self) -> None:
         """Ends the process: it goes when its input closes, or is killed."""

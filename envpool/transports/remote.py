@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -16,6 +16,8 @@ from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
 from envpool.transports.endpoint import Exchange, HttpSettings
 from envpool.types import Step
+
+T = TypeVar("T")
 
 FINISH_SECONDS = 10.0
 """How long the end of a run may take on one server."""
@@ -191,6 +193,10 @@ class Server:
         elif sound or self.closes:
             self._let_go(identity)
 
+    def forget_free(self) -> None:
+        """Sessions that were kept for later may be gone: a reset was refused."""
+        self._free.clear()
+
     @property
     def closes(self) -> bool:
         """Whether sessions can be closed."""
@@ -331,12 +337,13 @@ class RemoteSession:
         if known is not None and not self._server.ours and index not in known:
             text = f"an AgentGym server of {self._spec.name} has no task {index}: it has {known[0]} to {known[-1]}"
             raise ServerRefused("/reset", text)
-        async with self._server.building():
-            answer = await self._call("/reset", {dialect.index: index, **dialect.reset}, repeat=True)
+        body = {dialect.index: index, **dialect.reset}
         try:
-            return dialect.read_first(answer)
-        except Unreadable as error:
-            raise self._server.unreadable("/reset", error) from None
+            async with self._server.building():
+                return await self._call("/reset", body, dialect.read_first, repeat=True)
+        except ServerRefused:
+            self._server.forget_free()
+            raise
 
     async def step(self, action: str) -> Step:
         """Takes one action.
@@ -345,12 +352,8 @@ class RemoteSession:
             EnvironmentFailed: the server does not answer, or with an error.
         """
         dialect = self._server.dialect
-        answer = await self._call("/step", {"action": dialect.action.replace("{}", action)}, repeat=False)
-        try:
-            return dialect.read_step(answer)
-        except Unreadable as error:
-            self._sound = False
-            raise self._server.unreadable("/step", error) from None
+        body = {"action": dialect.action.replace("{}", action)}
+        return await self._call("/step", body, dialect.read_step, repeat=False)
 
     async def available_actions(self) -> Sequence[str]:
         """The actions that the server says are possible now.
@@ -380,7 +383,7 @@ class RemoteSession:
             self._quiet = trio.Event()
             await self._quiet.wait()
 
-    async def _call(self, route: str, body: Mapping[str, Any], *, repeat: bool) -> Any:
+    async def _call(self, route: str, body: Mapping[str, Any], read: Callable[[Any], T], *, repeat: bool) -> T:
         self._check()
         self._calls += 1
         key = f"{self._key}-{self._calls}"
@@ -393,8 +396,12 @@ class RemoteSession:
             if self._quiet is not None:
                 self._quiet.set()
         self._check()
+        try:
+            found = read(answer)
+        except Unreadable as error:
+            raise self._server.unreadable(route, error) from None
         self._sound = True
-        return answer
+        return found
 
     def _check(self) -> None:
         if self._lost:

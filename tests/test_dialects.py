@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envpool import UnknownEnvironment
+from envpool.dialects import DIALECTS, PLAIN, Complained, Unreadable, get_dialect
+from envpool.spec import EMBEDDED, SERVED
+
+KEYS = st.sampled_from(
+    ["id", "env_idx", "observation", "state", "reward", "score", "done", "terminated", "truncated", "info", "object"]
+    + ["error", "task_description", "available_actions"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(KEYS | st.text(), parts, max_size=8),
+    max_leaves=12,
+)
+ALL = [*DIALECTS.values(), PLAIN]
+
+
+@given(st.sampled_from(ALL), ANYTHING)
+def test_an_answer_is_read_or_unreadable_and_nothing_else(dialect, answer):
+    for read in (dialect.read_created, dialect.read_first, dialect.read_step):
+        try:
+            found = read(answer)
+        except Unreadable as error:
+            assert "\n" not in str(error)
+            assert len(str(error)) < 200
+        else:
+            assert found is not None
+
+
+@given(st.sampled_from(ALL), st.text(), st.floats(-1e6, 1e6), st.booleans())
+def test_a_good_answer_is_read_as_it_is(dialect, observation, score, done):
+    answer = {dialect.observation: observation, "reward": score, "score": score}
+    answer |= dict.fromkeys(dialect.done, done)
+    if dialect.actions:
+        answer[dialect.actions] = ["look", "wait"]
+    step = dialect.read_step(answer)
+    assert step.observation.startswith(observation)
+    assert step.done is done
+    assert step.score == (0.0 if dialect.verdict and not done else score)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 10**400, "1", None, [1]])
+def test_a_score_that_is_no_number_is_never_one(score):
+    with pytest.raises(Unreadable):
+        DIALECTS["textcraft"].read_step({"observation": "", "reward": score, "done": False})
+
+
+def test_errors_under_http_200_are_errors():
+    for dialect in ALL:
+        with pytest.raises(Complained, match="not valid"):
+            dialect.read_step({"error": "The id 7 is not valid."})
+    webarena = DIALECTS["webarena"]
+    said = {"reward": 0, "terminated": False, "truncated": False, "info": None}
+    with pytest.raises(Complained, match="7"):
+        webarena.read_step({**said, "observation": "7"})
+    assert webarena.read_step({**said, "observation": "Cannot parse action"}).score == 0
+    with pytest.raises(Complained, match="TimeoutError"):
+        webarena.read_first({"object": "Error", "observation": "TimeoutError", "sites": "Error"})
+
+
+def test_webarena_pays_for_the_verdict_only():
+    paid = {"observation": "ok", "reward": 1.0, "truncated": False, "info": {}}
+    assert DIALECTS["webarena"].read_step({**paid, "terminated": False}).score == 0
+    assert DIALECTS["webarena"].read_step({**paid, "terminated": True}).score == 1
+
+
+def test_every_environment_of_agentgym_has_a_dialect():
+    assert set(DIALECTS) == {*EMBEDDED, *SERVED}
+    with pytest.raises(UnknownEnvironment, match="did you mean 'webshop'"):
+        get_dialect("webshp")
