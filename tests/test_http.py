@@ -110,7 +110,8 @@ def test_faults_change_no_trajectory(fault, native):
 
 def test_a_thousand_episodes_survive_drops_and_dying_servers():
     tasks = get_spec("maze").select("explore", 1000, where={"size": [4, 5]})
-    here = played_here(tasks)
+    short = {"max_turns": {"maze": 6}}
+    here = run_sync(play, EnvPool(**short), tasks)
 
     async def main():
         servers = [FakeServer("maze") for _ in range(10)]
@@ -120,7 +121,8 @@ def test_a_thousand_episodes_survive_drops_and_dying_servers():
                 await nursery.start(keep, server)
                 proxies.append(FaultProxy(server.url, {Fault.DROP: 0.05}, seed=number))
                 await nursery.start(keep, proxies[-1])
-            pool = served(*(proxy.url for proxy in proxies), sessions=100)
+            urls = [proxy.url for proxy in proxies]
+            pool = served(*urls, sessions=100, settings=replace(QUICK, call_seconds=20), **short)
             played = []
             async with pool.run(tasks, wander) as trajectories:
                 async for trajectory in trajectories:

@@ -19,7 +19,7 @@ from envpool.types import Step
 
 T = TypeVar("T")
 
-FINISH_SECONDS = 10.0
+FINISH_SECONDS = 5.0
 """How long the end of a run may take on one server."""
 
 
@@ -262,8 +262,9 @@ class Server:
         try:
             with creation.scope:
                 async with self.building():
+                    key = secrets.token_hex(16)
                     answer = await self.caller.call(
-                        "/create", self.dialect.create, key=secrets.token_hex(16), repeat=True
+                        "/create", self.dialect.create, key=key, repeat=True, patient=patient
                     )
                 creation.identity = self.dialect.read_created(answer)
         except EnvironmentFailed as failure:
