@@ -87,7 +87,17 @@ class ServerUnreachable(EnvironmentFailed):
 
 
 class ServerRefused(EnvironmentFailed):
-    """The server answered with an error of its own; asking again would not help."""
+    """The server answered with an error of its own.
+
+    Args:
+        place: where it happened.
+        cause: what happened, in one line.
+        final: whether another session would certainly be answered alike.
+    """
+
+    def __init__(self, place: str, cause: str, *, final: bool = False) -> None:
+        super().__init__(place, cause)
+        self.final = final
 
 
 class SessionLost(EnvironmentFailed):

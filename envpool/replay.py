@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from envpool.errors import EnvironmentFailed, ReplayMismatch, SessionLost
+from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, SessionLost
 from envpool.session import Session
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
@@ -97,7 +97,9 @@ class ReplayingSession:
             except ReplayMismatch:
                 raise
             except EnvironmentFailed as failure:
-                if self._closed or not self._left or (self._index is not None and not self._spec.deterministic):
+                final = isinstance(failure, ServerRefused) and failure.final
+                may_replay = self._index is None or self._spec.deterministic
+                if final or self._closed or not self._left or not may_replay:
                     raise
                 self._left -= 1
                 if self._recorder:

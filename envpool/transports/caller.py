@@ -127,16 +127,18 @@ class Caller:
             # an original server answers so to a request that it cannot carry out, again and again
             raise _Again(refused, limit=self._settings.retries if self.honours_keys else 1)
         if status in (401, 403):
-            raise ServerRefused(route, f"{address} answered {status}: give the endpoint its `token`")
+            raise ServerRefused(route, f"{address} answered {status}: give the endpoint its `token`", final=True)
         if status != 200:
-            raise ServerRefused(route, f"{address} answered {status}: {_excerpt(answer.content)}")
+            raise ServerRefused(route, f"{address} answered {status}: {_excerpt(answer.content)}", final=True)
         try:
             found = json.loads(answer.content)
         except (ValueError, RecursionError):
             text = f"{address} answered with something that is no JSON: {_excerpt(answer.content)}"
             raise ServerUnreachable(route, text) from None
-        if isinstance(found, dict) and found.get("kind") == "unknown_session":
-            raise SessionLost(route, f"{address} no longer knows the session")
+        if isinstance(found, dict) and "error" in found and "kind" in found:  # a server of ours says what is wrong
+            if found["kind"] == "unknown_session":
+                raise SessionLost(route, f"{address} no longer knows the session")
+            raise ServerRefused(route, f"{address}: {_excerpt(str(found['error']).encode())}", final=True)
         return found
 
 

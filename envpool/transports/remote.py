@@ -337,7 +337,7 @@ class RemoteSession:
         dialect, known = self._server.dialect, self._server.dialect.tasks
         if known is not None and not self._server.ours and index not in known:
             text = f"an AgentGym server of {self._spec.name} has no task {index}: it has {known[0]} to {known[-1]}"
-            raise ServerRefused("/reset", text)
+            raise ServerRefused("/reset", text, final=True)
         body = {dialect.index: index, **dialect.reset}
         try:
             async with self._server.building():
@@ -365,7 +365,8 @@ class RemoteSession:
         route = f"/available_actions?{self._server.dialect.session}={self.identity}"
         answer = await self._server.caller.call(route, None, method="GET", repeat=True, patient=self._patient)
         if not isinstance(answer, list) or not all(isinstance(action, str) for action in answer):
-            raise ServerRefused(route, f"the server does not say which actions {self._spec.name} has")
+            text = f"the server does not say which actions {self._spec.name} has"
+            raise ServerRefused(route, text, final=True)
         return answer
 
     async def aclose(self) -> None:
