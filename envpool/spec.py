@@ -184,11 +184,8 @@ def get_spec(name: str) -> EnvSpec:
     if name in _registered:
         return _registered[name]
     if name in EMBEDDED or name in SERVED:
-        found = (
-            importlib.import_module(f"envpool.envs.{name}").SPEC
-            if name in EMBEDDED
-            else importlib.import_module("envpool.envs.served").SPECS[name]
-        )
+        module = importlib.import_module(f"envpool.envs.{'served' if name in SERVED else name}")
+        found = module.SPECS[name] if name in SERVED else module.SPEC
         assert isinstance(found, EnvSpec)
         return found
     raise UnknownEnvironment(
