@@ -18,6 +18,12 @@ from envpool.transports.endpoint import Answer, Breaker, Exchange, HttpSettings
 _NOT_TAKEN = (429, 503)
 """The request was not carried out, so any may be repeated."""
 
+OVERLOADED = 5
+"""So many times longer than with one that fails do we keep asking a server that says that it is busy."""
+
+BROKEN = 3
+"""So often do we repeat a request that an original server answered with status 500."""
+
 _KEY = "Idempotency-Key"
 
 
@@ -121,11 +127,12 @@ class Caller:
         address, status = self._wire.address, answer.status
         if status in _NOT_TAKEN:
             overloaded = ServerUnreachable(route, f"{address} answered {status}: it is overloaded", acted=False)
-            raise _Again(overloaded, self._settings.retries, safe=True, pause=_seconds(answer.retry_after))
+            pause = _seconds(answer.retry_after)
+            raise _Again(overloaded, OVERLOADED * self._settings.retries, safe=True, pause=pause)
         if status >= 500:
             refused = ServerRefused(route, f"{address} answered {status}: {_excerpt(answer.content)}")
             # an original server answers so to a request that it cannot carry out, again and again
-            raise _Again(refused, limit=self._settings.retries if self.honours_keys else 1)
+            raise _Again(refused, limit=self._settings.retries if self.honours_keys else BROKEN)
         if status in (401, 403):
             raise ServerRefused(route, f"{address} answered {status}: give the endpoint its `token`", final=True)
         if status != 200:

@@ -66,6 +66,8 @@ class Replicas:
                 continue
             try:
                 return await server.open(spec, self)
+            except _NoRoom:
+                continue
             except ServerUnreachable:
                 tried.add(server)
                 if len(tried) == len(self._servers):
@@ -146,6 +148,8 @@ class Server:
         try:
             patient = not replicas.other_than(self)
             await self._get_to_know(spec, patient)
+            if self._room is not None and self.load > self._room:
+                raise _NoRoom  # which was not known when this session was sent here
             identity = self._free.pop() if self._free else await self._created(patient)
             older = self._live.get(identity)
             if older is not None:  # the server was started anew, or gives ids out again
@@ -413,6 +417,10 @@ class RemoteSession:
     def _patient(self) -> bool:
         """Whether to wait for the server if it is down: not where another one can play the episode again."""
         return not (self._spec.deterministic and self._replicas.well)
+
+
+class _NoRoom(Exception):
+    """The server holds as many sessions as it can."""
 
 
 class _Creation:
