@@ -116,3 +116,11 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
     near = difflib.get_close_matches(word, list(choices), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Returns the one error that trio wrapped in groups; the group itself if there are several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return group if isinstance(error, BaseExceptionGroup) else error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
 from envpool.episode import Limits, Rules, run_episode
-from envpool.errors import EnvPoolError
+from envpool.errors import EnvPoolError, the_one_error
 from envpool.formats import ActionFormat, check_format, format_for
 from envpool.policy import Policy, PolicyLike, as_policy
 from envpool.session import Transport
@@ -58,8 +58,10 @@ class EnvPool:
         self._scopes: set[trio.CancelScope] = set()
         self._stopped = False
 
-    @trio.as_safe_channel
-    async def run(self, tasks: Iterable[Task], policy: PolicyLike, *, samples: int = 1) -> AsyncGenerator[Trajectory]:
+    @asynccontextmanager
+    async def run(
+        self, tasks: Iterable[Task], policy: PolicyLike, *, samples: int = 1
+    ) -> AsyncIterator[AsyncIterator[Trajectory]]:
         """Plays every task `samples` times and streams the trajectories in the order in which they finish.
 
         Use it as ``async with pool.run(tasks, policy) as trajectories: async for trajectory in trajectories``.
@@ -89,8 +91,13 @@ class EnvPool:
                     load.change(+1)
                     nursery.start_soon(self._work, first, jobs, player, load, send.clone())
                 send.close()
-                async for trajectory in receive:
-                    yield trajectory
+                yield _Stream(receive)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = the_one_error(group)
+            if error is group:
+                raise
+            raise error from group
         finally:
             self._recorder.end()
 
@@ -118,7 +125,7 @@ class EnvPool:
         the same in every run (see `Load.live`).
         """
         rules: dict[str, Rules] = {}
-        async with send:
+        with send:  # without a checkpoint, which could turn an error into a cancellation
             try:
                 while job is not None and not self._stopped:
                     task, sample = job
@@ -154,6 +161,24 @@ class EnvPool:
             limits=self._limits,
             recorder=self._recorder,
         )
+
+
+class _Stream:
+    """Finished trajectories. All that are there are taken at once: one a round of trio would hold up the sessions."""
+
+    def __init__(self, finished: trio.MemoryReceiveChannel[Trajectory]) -> None:
+        self._finished = finished
+
+    def __aiter__(self) -> _Stream:
+        return self
+
+    async def __anext__(self) -> Trajectory:
+        try:
+            return self._finished.receive_nowait()
+        except trio.WouldBlock:
+            return await self._finished.__anext__()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
 
 
 class _Load:

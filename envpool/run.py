@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import trio
 
+from envpool.errors import the_one_error
 from envpool.policy import PolicyLike
 from envpool.pool import EnvPool
 from envpool.types import Task, Trajectory
@@ -31,9 +32,7 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: object) -> T:
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt):
             raise KeyboardInterrupt from group
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = the_one_error(group)
         if error is group:
             raise
         raise error from group

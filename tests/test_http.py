@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -121,15 +122,22 @@ def test_a_thousand_episodes_survive_drops_and_dying_servers():
                 await nursery.start(keep, server)
                 proxies.append(FaultProxy(server.url, {Fault.DROP: 0.05}, seed=number))
                 await nursery.start(keep, proxies[-1])
+            answers = 0
+
+            @wraps(wander)
+            async def kill_one_in_the_middle(conversation):
+                nonlocal answers
+                answers += 1
+                if answers > 2000 and len(conversation) == 5 and len(servers[0].live) >= 5:
+                    answers = -1_000_000
+                    await proxies[0].kill()  # with all sessions in it, for good
+                    servers[0].restart()
+                return await wander(conversation)
+
             urls = [proxy.url for proxy in proxies]
             pool = served(*urls, sessions=100, settings=replace(QUICK, call_seconds=20), **short)
-            played = []
-            async with pool.run(tasks, wander) as trajectories:
-                async for trajectory in trajectories:
-                    played.append(same(trajectory))
-                    if len(played) == 300:
-                        await proxies[0].kill()  # with all sessions in it, for good
-                        servers[0].restart()
+            played = await play(pool, tasks, kill_one_in_the_middle)
+            assert answers < 0
             there = {t.task: t for t in played if t.stop is not StopReason.ERROR}
             assert len(played) == 1000
             assert len(there) > 990
