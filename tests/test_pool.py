@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
@@ -352,6 +353,25 @@ def test_live_counts_a_worker_from_its_first_job_to_its_last():
     play([Task("counting", 1)], Watching(), samples=7, sessions=3)
     assert seen[:3] == [3, 3, 3]
     assert len(seen) == 7
+
+
+def test_the_garbage_collector_is_left_as_it_was():
+    before, during = gc.get_threshold(), []
+
+    async def look(conversation) -> str:
+        during.append(gc.get_threshold())
+        return "Action:\nup"
+
+    async def two_pools_one_in_the_other():
+        async with EnvPool(sessions=100).run([Task("counting", 1)], look) as outer:
+            async with EnvPool(sessions=200).run([Task("counting", 1)], look) as inner:
+                assert len([t async for t in inner]) == 1
+            assert gc.get_threshold() == (5000, *before[1:])
+            assert len([t async for t in outer]) == 1
+
+    trio.run(two_pools_one_in_the_other)
+    assert (10_000, *before[1:]) in during
+    assert gc.get_threshold() == before
 
 
 def test_a_pool_needs_a_session():
