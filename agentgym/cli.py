@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from agentgym.errors import AgentGymError
 from envpool.errors import EnvPoolError, did_you_mean
@@ -129,27 +129,37 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings of a recipe are changed by key=value, as in: agentgym fit recipes/agentevol.yaml seed=1",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (action, summary) in _COMMANDS.items():
-        each = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        each.set_defaults(action=action)
-        if name == "envs":
-            each.add_argument("name", nargs="?", metavar="NAME", help="one environment, to see all about it")
-            continue
-        each.add_argument("recipe", metavar="RECIPE", help="a YAML file, as in recipes/agentevol.yaml")
-        each.add_argument(
-            "overrides", nargs="*", default=[], metavar="key=value", help="changes a setting of the recipe"
-        )
-        if name == "validate":
-            each.add_argument("--print", action="store_true", help="print the recipe with every setting filled in")
-        if name == "collect":
-            each.add_argument(
-                "--split",
-                default="train",
-                choices=["train", "explore", "eval"],
-                help="which tasks; how many is the recipe's setting expert, explore or eval (default: train)",
-            )
-            each.add_argument("--to", type=Path, metavar="FILE", help="the Parquet file (default: in the run folder)")
+    for name, command in _COMMANDS.items():
+        text = command.summary
+        each = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        each.set_defaults(action=command.action)
+        command.arguments(each)
     return parser
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, as in recipes/agentevol.yaml")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="changes a setting of the recipe")
+
+
+def _validate_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument("--print", action="store_true", help="print the recipe with every setting filled in")
+
+
+def _collect_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument(
+        "--split",
+        default="train",
+        choices=["train", "explore", "eval"],
+        help="which tasks; how many is the recipe's setting expert, explore or eval (default: train)",
+    )
+    parser.add_argument("--to", type=Path, metavar="FILE", help="the Parquet file (default: in the run folder)")
+
+
+def _envs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one environment, to see all about it")
 
 
 def _fit(words: argparse.Namespace) -> None:
@@ -206,10 +216,18 @@ def _envs(words: argparse.Namespace) -> None:
         show_environments()
 
 
-_COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str]] = {
-    "fit": (_fit, "teach a model as a recipe says; a run that was interrupted goes on"),
-    "eval": (_eval, "measure a player on the tasks that are never learned from"),
-    "collect": (_collect, "play tasks and write the trajectories to a Parquet file"),
-    "validate": (_validate, "check a recipe without running it"),
-    "envs": (_envs, "list the environments, or show one"),
+class _Command(NamedTuple):
+    """One command: what it does, its line in `--help`, and what adds its arguments to a parser."""
+
+    action: Callable[[argparse.Namespace], None]
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None] = _recipe_arguments
+
+
+_COMMANDS: dict[str, _Command] = {
+    "fit": _Command(_fit, "teach a model as a recipe says; a run that was interrupted goes on"),
+    "eval": _Command(_eval, "measure a player on the tasks that are never learned from"),
+    "collect": _Command(_collect, "play tasks and write the trajectories to a Parquet file", _collect_arguments),
+    "validate": _Command(_validate, "check a recipe without running it", _validate_arguments),
+    "envs": _Command(_envs, "list the environments, or show one", _envs_arguments),
 }
