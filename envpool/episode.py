@@ -88,7 +88,7 @@ async def run_episode(
             record.stop, record.error = StopReason.TIMEOUT, f"took more than {rules.limits.episode_seconds:g} s"
         else:
             record.stop = StopReason.CANCELLED
-    ended_by_itself = record.stop in (StopReason.DONE, StopReason.MAX_TURNS, StopReason.CONTEXT_FULL)
+    ended_by_itself = record.stop.by_itself
     return Trajectory(
         task=task,
         sample=sample,
@@ -122,31 +122,36 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
         message = first_message(rules.prompt, record.observation)
         while len(record.turns) < rules.max_turns:
             place = f"turn {len(record.turns) + 1}"
+            asked = trio.current_time()
             try:
                 completion = await _ask_policy(place, rules, actor, message)
             except ContextFull:
                 record.stop = StopReason.CONTEXT_FULL
                 return
-            done = await _take_turn(place, record, completion, session, rules)
+            done = await _take_turn(place, record, completion, asked, session, rules)
             if done:
                 record.stop = StopReason.DONE
                 return
             message = record.turns[-1].observation
 
 
-async def _take_turn(place: str, record: _Record, completion: Completion, session: Session, rules: Rules) -> bool:
+async def _take_turn(
+    place: str, record: _Record, completion: Completion, asked: float, session: Session, rules: Rules
+) -> bool:
     """Sends the action of a completion, or answers with the correction if it holds none. Returns whether it is over."""
+    policy_seconds = trio.current_time() - asked
     try:
         action = rules.format.parse(completion.text).action
     except MalformedAction as malformed:
         rules.recorder.corrections += 1
-        record.turns.append(Turn(completion, None, str(malformed), record.score))
+        record.turns.append(Turn(completion, None, str(malformed), record.score, True, policy_seconds))
         return False
-    started = trio.current_time()
+    sent = trio.current_time()
     step = _checked(await _ask_environment(place, rules, session.step, action), place)
-    rules.recorder.turn(trio.current_time() - started)
+    seconds = trio.current_time() - sent
+    rules.recorder.turn(seconds)
     record.score = step.score
-    record.turns.append(Turn(completion, action, step.observation, step.score))
+    record.turns.append(Turn(completion, action, step.observation, step.score, True, policy_seconds, seconds))
     return step.done
 
 

@@ -27,6 +27,7 @@ class EnvPool:
         format: how thought and action are written: ``react``, ``function_calling``, ``code_as_action``, or one of
             your own.
         brief: give the environments' one-line instructions instead of the complete ones.
+        prompts: what to say instead of instructions and answer format, word for word, by environment name.
         max_turns: turn limits that differ from the environments' own, by environment name.
         limits: time limits.
         transport: where sessions come from; this process if None.
@@ -41,6 +42,7 @@ class EnvPool:
         sessions: int = 64,
         format: str | ActionFormat = "react",
         brief: bool = False,
+        prompts: Mapping[str, str] | None = None,
         max_turns: Mapping[str, int] | None = None,
         limits: Limits | None = None,
         transport: Transport | None = None,
@@ -53,6 +55,7 @@ class EnvPool:
         self._recorder = Recorder(trio.current_time)
         self._format = format
         self._brief = brief
+        self._prompts = dict(prompts or {})
         self._max_turns = dict(max_turns or {})
         self._limits = limits or Limits()
         self._transport = transport or LocalTransport(sessions)
@@ -155,10 +158,11 @@ class EnvPool:
 
     def _rules(self, spec: EnvSpec) -> Rules:
         format = format_for(self._format, spec) if isinstance(self._format, str) else self._format
+        own = spec.brief if self._brief else f"{spec.instructions}\n\n{format.instructions}"
         return Rules(
             spec=spec,
             format=format,
-            prompt=spec.brief if self._brief else f"{spec.instructions}\n\n{format.instructions}",
+            prompt=self._prompts.get(spec.name, own),
             max_turns=self._max_turns.get(spec.name, spec.max_turns),
             limits=self._limits,
             recorder=self._recorder,

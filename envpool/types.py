@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -24,6 +24,11 @@ class StopReason(StrEnum):
     TIMEOUT = "timeout"  # the time limit of the episode
     ERROR = "error"  # the environment or the policy failed
     CANCELLED = "cancelled"  # the pool was told to stop
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether the episode came to an end, and so has a score, rather than being cut off by a failure."""
+        return self not in (StopReason.ERROR, StopReason.TIMEOUT, StopReason.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,12 +93,20 @@ class Turn:
             `observation` is the correction.
         observation: what the policy was answered.
         score: the score of the episode after this turn, on the environment's own scale.
+        learned: whether a model is trained on the completion; False where the data it comes from says so.
+        policy_seconds: wall time from asking the policy to its answer.
+        environment_seconds: wall time from sending the action to the observation; 0 where none was sent.
+
+    Two turns are equal if the same happened in them, however long it took.
     """
 
     completion: Completion
     action: str | None
     observation: str
     score: float
+    learned: bool = True
+    policy_seconds: float = field(default=0.0, compare=False)
+    environment_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,9 @@ class Trajectory:
             score kept, if all that failed was closing the session.
         version: the version of the environment.
         seconds: wall time from opening the session to its end.
+        item: what the data that it was read from calls the task, where that is another name than `Task.item_id`.
+        acknowledgement: what the agent said to the prompt before it saw the first observation, in data where it was
+            asked to; None in the pool, where it is not, and such an answer is no turn.
     """
 
     task: Task
@@ -129,6 +145,13 @@ class Trajectory:
     error: str | None = None
     version: str = ""
     seconds: float = 0.0
+    item: str | None = None
+    acknowledgement: str | None = None
+
+    @property
+    def item_id(self) -> str:
+        """What the task is called: as in the data that the trajectory was read from, or as AgentGym calls it."""
+        return self.task.item_id if self.item is None else self.item
 
     @property
     def messages(self) -> list[Message]:

@@ -70,6 +70,36 @@ def test_an_episode_is_recorded_from_reset_to_done():
     assert trajectory.messages[0].content.endswith("<the action>\n\nCount to 2.")
 
 
+def test_a_turn_says_how_long_policy_and_environment_took():
+    class Slow(envpool.transports.local.LocalTransport):
+        """Opens sessions whose steps take half a second."""
+
+        async def open(self, spec):
+            session = await super().open(spec)
+            step = session.step
+
+            async def slow_step(action: str) -> Step:
+                await trio.sleep(0.5)
+                return await step(action)
+
+            session.step = slow_step
+            return session
+
+    async def ponders(conversation) -> str:
+        await trio.sleep(2)
+        return "Action:\nup" if len(conversation) > 1 else "I do not know."
+
+    async def main():
+        async with EnvPool(transport=Slow()).run([Task("counting", 1)], ponders) as trajectories:
+            return [trajectory async for trajectory in trajectories]
+
+    (trajectory,) = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    first, second = trajectory.turns
+    assert (first.action, first.policy_seconds, first.environment_seconds) == (None, 2.0, 0.0)
+    assert (second.action, second.policy_seconds, second.environment_seconds) == ("up", 2.0, 0.5)
+    assert replace(second, policy_seconds=0.0, environment_seconds=0.0) == second  # time is no part of what happened
+
+
 def test_the_turn_limit_ends_an_episode_without_success():
     (trajectory,) = play([Task("counting", 9)])
     assert (trajectory.stop, trajectory.score, trajectory.success) == (StopReason.MAX_TURNS, 0.0, False)

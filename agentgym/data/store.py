@@ -1,12 +1,11 @@
-"""Trajectories on disk: Parquet, one row an episode, with where each came from.
+"""Trajectories on disk: Parquet files whose rows are those of `rows`, one an episode.
 
-    environment, version, index, item_id, sample    which problem, which try
-    iteration, phase, policy                        who played it, when and what for
-    prompt, observation, turns                      what was said; `turns` is a list of structs
-    stop, score, success, error, seconds            how it ended
+A store is a folder of such files. Nothing in it is ever changed: whoever has something to add puts a file of its own
+beside the others, so any number of processes write at the same time.
 
-A file that `write` made carries a checksum in its footer, so that damage is noticed before anything is decoded:
+A file that was written here carries a checksum in its footer, so that damage is noticed before anything is decoded:
 of the single changed bytes tried in a small file, some gave other data without a word and some ended the process.
+Reading episodes compares it; `scan` reads footers and the columns asked for only, and so cannot.
 """
 
 from __future__ import annotations
@@ -14,63 +13,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
-import os
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+from agentgym.data.atomic import write_atomically
+from agentgym.data.rows import OPTIONAL, Phase, fingerprint, from_row, to_row
+from agentgym.errors import DataError
+from envpool.types import Trajectory
 
-from agentgym.errors import DataError, RunError
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+if TYPE_CHECKING:
+    from polars import Expr, LazyFrame, Schema
 
-
-class Phase(StrEnum):
-    """What a trajectory was made for."""
-
-    EXPERT = "expert"  # the expert set
-    EXPLORE = "explore"  # exploration; may be learned from
-    EVAL = "eval"  # measurement of an iteration; never learned from
-    CONTROL = "control"  # measurement of the control; never learned from
-
-
-TURN = pl.Struct(
-    {
-        "text": pl.String,
-        "action": pl.String,
-        "observation": pl.String,
-        "score": pl.Float64,  # null where it is not known (NaN in a `Turn`)
-        "token_ids": pl.List(pl.Int64),
-        "logprobs": pl.List(pl.Float64),
-    }
-)
-
-SCHEMA = pl.Schema(
-    {
-        "environment": pl.String(),
-        "version": pl.String(),
-        "index": pl.Int64(),
-        "item_id": pl.String(),
-        "sample": pl.Int64(),
-        "iteration": pl.Int64(),
-        "phase": pl.String(),
-        "policy": pl.String(),
-        "prompt": pl.String(),
-        "observation": pl.String(),
-        "turns": pl.List(TURN),
-        "stop": pl.String(),
-        "score": pl.Float64(),
-        "success": pl.Boolean(),
-        "error": pl.String(),
-        "seconds": pl.Float64(),
-    }
-)
-"""The columns of a trajectory file."""
-
-OPTIONAL = frozenset({"score", "success", "error"})
-"""Columns that may be null."""
+__all__ = [
+    "OPTIONAL",
+    "Phase",
+    "append",
+    "episodes",
+    "files",
+    "fingerprint",
+    "from_row",
+    "read",
+    "scan",
+    "schema",
+    "to_row",
+    "write",
+    "write_atomically",
+]
 
 SEAL = "agentgym.sha256"
 """Key in the file's own metadata: the SHA-256 of the file with zeros in place of the digest."""
@@ -81,7 +54,70 @@ _BEFORE_DIGEST = SEAL.encode() + b"\x18\x40"
 _CURE = "delete it and repeat the command that wrote it, or name another file"
 
 
-def write(path: Path, trajectories: Iterable[Trajectory], *, iteration: int, phase: str) -> None:
+@cache
+def schema() -> Schema:
+    """The columns of a trajectory file."""
+    pl = polars()
+    turn = pl.Struct(
+        {
+            "text": pl.String,
+            "action": pl.String,
+            "observation": pl.String,
+            "score": pl.Float64,  # null where it is not known (NaN in a `Turn`)
+            "learned": pl.Boolean,
+            "token_ids": pl.List(pl.Int64),
+            "logprobs": pl.List(pl.Float64),
+            "policy_seconds": pl.Float64,
+            "environment_seconds": pl.Float64,
+        }
+    )
+    columns = {
+        "environment": pl.String(),
+        "version": pl.String(),
+        "index": pl.Int64(),
+        "item_id": pl.String(),
+        "sample": pl.Int64(),
+        "iteration": pl.Int64(),
+        "phase": pl.String(),
+        "policy": pl.String(),
+        "weights": pl.String(),
+        "sampling": pl.String(),
+        "prompt": pl.String(),
+        "acknowledgement": pl.String(),
+        "observation": pl.String(),
+        "turns": pl.List(turn),
+        "stop": pl.String(),
+        "score": pl.Float64(),
+        "success": pl.Boolean(),
+        "error": pl.String(),
+        "seconds": pl.Float64(),
+    }
+    whole: Schema = pl.Schema(columns)
+    return whole
+
+
+def polars() -> ModuleType:
+    """Imports polars, which only trajectory files need.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        import polars
+    except ImportError:
+        raise DataError("trajectory files need polars, which is not installed: pip install polars") from None
+    return polars
+
+
+def write(
+    path: Path,
+    trajectories: Iterable[Trajectory],
+    *,
+    iteration: int,
+    phase: str,
+    weights: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> None:
     """Writes trajectories to one file, in the order given; the file is there whole or not at all.
 
     Half characters (lone surrogates), which no UTF-8 file can hold, become U+FFFD.
@@ -91,137 +127,128 @@ def write(path: Path, trajectories: Iterable[Trajectory], *, iteration: int, pha
         trajectories: what to write.
         iteration: the iteration that they belong to.
         phase: what they were made for, a `Phase`.
+        weights: a hash of the weights that played them, if it was a model with known ones.
+        sampling: how tokens were drawn: temperature, top_p, seed, max_tokens and the like.
 
     Raises:
         RunError: the file cannot be written.
+        DataError: polars is not installed.
     """
-    rows = [_row(trajectory, iteration, Phase(phase)) for trajectory in trajectories]
+    given = [to_row(t, iteration=iteration, phase=phase, weights=weights, sampling=sampling) for t in trajectories]
     buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(buffer, metadata={SEAL: _BLANK.decode()})
+    frame = polars().DataFrame(given, schema=schema(), orient="row")
+    frame.write_parquet(buffer, metadata={SEAL: _BLANK.decode()})
     content = buffer.getvalue()
     write_atomically(path, _with_digest(content, hashlib.sha256(content).hexdigest().encode()))
+
+
+def append(
+    folder: Path,
+    trajectories: Iterable[Trajectory],
+    *,
+    iteration: int,
+    phase: str,
+    weights: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Path:
+    """Adds a file to a store, under a name that no other process or machine gives; arguments as of `write`.
+
+    Returns:
+        The file. Their names sort by the time of writing.
+
+    Raises:
+        RunError: it cannot be written.
+        DataError: polars is not installed.
+    """
+    path = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
+    write(path, trajectories, iteration=iteration, phase=phase, weights=weights, sampling=sampling)
+    return path
 
 
 def read(paths: Iterable[Path]) -> list[Trajectory]:
     """Reads trajectories back exactly as they were written: file by file, each in its own order.
 
     Raises:
-        DataError: a file is missing, damaged or no trajectory file.
+        DataError: a file is missing, damaged or no trajectory file, or polars is not installed.
     """
-    return [trajectory for path in paths for trajectory in _read(path)]
+    return [trajectory for path in paths for _, trajectory in episodes(path)]
 
 
-def scan(folder: Path) -> pl.LazyFrame:
-    """Opens all trajectory files of a folder as one lazy frame, by file name, for questions about a run.
+def episodes(path: Path, where: Expr | None = None) -> Iterator[tuple[dict[str, Any], Trajectory]]:
+    """Reads the episodes of one file that match, in their order: as rows, and as trajectories.
 
     Raises:
-        DataError: a file is damaged or no trajectory file, or there is none.
+        DataError: the file is missing, damaged or no trajectory file, or polars is not installed.
     """
-    paths = sorted(folder.glob("*.parquet"))
-    if not paths:
-        raise DataError(f"{folder} holds no trajectory files (*.parquet): name the folder `trajectories` of a run")
-    for path in paths:
-        _check_columns(path, _content(path))
-    return pl.scan_parquet(paths, glob=False, hive_partitioning=False, extra_columns="ignore", schema=SCHEMA)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all, also when the machine stops half-way.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    # A hidden name without the suffix: whoever lists `*.parquet` never sees it. The process id keeps workers apart.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise RunError(
-            f"cannot write {path}: {reason}; free some space or choose another folder: output=FOLDER"
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _row(trajectory: Trajectory, iteration: int, phase: Phase) -> dict[str, Any]:
-    return {
-        "environment": trajectory.task.environment,
-        "version": trajectory.version,
-        "index": trajectory.task.index,
-        "item_id": trajectory.task.item_id,
-        "sample": trajectory.sample,
-        "iteration": iteration,
-        "phase": str(phase),
-        "policy": trajectory.policy,
-        "prompt": _whole(trajectory.prompt),
-        "observation": _whole(trajectory.observation),
-        "turns": [_turn_row(turn) for turn in trajectory.turns],
-        "stop": str(trajectory.stop),
-        "score": trajectory.score,
-        "success": trajectory.success,
-        "error": None if trajectory.error is None else _whole(trajectory.error),
-        "seconds": trajectory.seconds,
-    }
-
-
-def _turn_row(turn: Turn) -> dict[str, Any]:
-    completion = turn.completion
-    return {
-        "text": _whole(completion.text),
-        "action": None if turn.action is None else _whole(turn.action),
-        "observation": _whole(turn.observation),
-        "score": None if math.isnan(turn.score) else turn.score,
-        "token_ids": None if completion.token_ids is None else list(completion.token_ids),
-        "logprobs": None if completion.logprobs is None else list(completion.logprobs),
-    }
-
-
-def _whole(text: str) -> str:
-    """Replaces half characters, which an environment may well answer with and which must not end a run."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _read(path: Path) -> list[Trajectory]:
+    pl = polars()
     content = _content(path)
-    _check_columns(path, content)
+    _check_columns(path, io.BytesIO(content))
     try:
-        frame = pl.read_parquet(io.BytesIO(content), columns=list(SCHEMA))
-        return [_trajectory(row) for row in frame.iter_rows(named=True)]
+        frame = pl.read_parquet(io.BytesIO(content), columns=list(schema()))
+        if where is not None:
+            frame = frame.filter(where)
+        for row in frame.iter_rows(named=True):
+            yield row, from_row(row)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
     except ValueError as error:
         raise DataError(f"{path} holds an episode that cannot be ({_line(error)}): {_CURE}") from error
 
 
-def _content(path: Path) -> bytes:
-    """Reads a file and compares it with the checksum it carries, if it carries one."""
+def files(where: Path) -> list[Path]:
+    """The trajectory files of a store, or of a run folder, by name; a file is itself.
+
+    Raises:
+        DataError: there is none.
+    """
+    if where.is_file():
+        return [where]
+    folder = where / "trajectories" if (where / "trajectories").is_dir() else where
+    paths = sorted(folder.glob("*.parquet"))
+    if not paths:
+        what = f"{where} holds no trajectory files (*.parquet)" if where.is_dir() else f"there is no {where}"
+        raise DataError(f"{what}: name a run, or a folder with such files")
+    return paths
+
+
+def scan(where: Path | Sequence[Path]) -> LazyFrame:
+    """Opens trajectory files as one lazy frame, for questions about millions of episodes.
+
+    Of every file the footer is read at once, to see that it is a trajectory file. After that only what a query needs:
+    the columns that it names, of the row groups whose statistics do not rule out what it filters for.
+
+    Args:
+        where: a store, a run folder or a file, whose files go by name; or files, in this order.
+
+    Raises:
+        DataError: a file is no trajectory file, or there is none, or polars is not installed.
+    """
+    pl = polars()
+    paths = files(where) if isinstance(where, Path) else list(where)
+    for path in paths:
+        with _opened(path) as file:
+            _check_kind(path, file.read(4))
+        _check_columns(path, path)
+    frame: LazyFrame = pl.scan_parquet(
+        paths, glob=False, hive_partitioning=False, extra_columns="ignore", schema=schema()
+    )
+    return frame
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    if content[:4] != b"PAR1":
-        raise DataError(f"{path} is no Parquet file: name a file that agentgym wrote, or convert it")
+
+
+def _content(path: Path) -> bytes:
+    """Reads a file and compares it with the checksum it carries, if it carries one."""
+    with _opened(path) as file:
+        content = file.read()
+    _check_kind(path, content[:4])
     if _BEFORE_DIGEST in content:
         digest = hashlib.sha256(_with_digest(content, _BLANK)).hexdigest().encode()
         if _with_digest(content, digest) != content:
@@ -234,46 +261,21 @@ def _with_digest(content: bytes, digest: bytes) -> bytes:
     return content[:start] + digest + content[start + len(digest) :]
 
 
-def _check_columns(path: Path, content: bytes) -> None:
+def _check_kind(path: Path, beginning: bytes) -> None:
+    if beginning != b"PAR1":
+        cure = f"name a file that agentgym wrote, or convert it: agentgym traj import {path} --to FILE.parquet"
+        raise DataError(f"{path} is no Parquet file: {cure}")
+
+
+def _check_columns(path: Path, source: Path | io.BytesIO) -> None:
+    pl = polars()
     try:
-        found = pl.read_parquet_schema(io.BytesIO(content))
+        found = pl.scan_parquet(source, glob=False, hive_partitioning=False).collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
-    wrong = ", ".join(name for name, dtype in SCHEMA.items() if found.get(name) != dtype)
+    wrong = ", ".join(name for name, dtype in schema().items() if found.get(name) != dtype)
     if wrong:
         raise DataError(f"{path} is no trajectory file (missing or mistyped: {wrong}): name one that agentgym wrote")
-
-
-def _trajectory(row: Mapping[str, Any]) -> Trajectory:
-    empty = [name for name, value in row.items() if value is None and name not in OPTIONAL]
-    if empty:
-        raise ValueError(f"{row['item_id']} has no {empty[0]}")
-    return Trajectory(
-        task=Task(row["environment"], row["index"]),
-        sample=row["sample"],
-        policy=row["policy"],
-        prompt=row["prompt"],
-        observation=row["observation"],
-        turns=tuple(_turn(turn) for turn in row["turns"]),
-        stop=StopReason(row["stop"]),
-        score=row["score"],
-        success=row["success"],
-        error=row["error"],
-        version=row["version"],
-        seconds=row["seconds"],
-    )
-
-
-def _turn(row: Mapping[str, Any] | None) -> Turn:
-    if row is None or row["text"] is None or row["observation"] is None:
-        raise ValueError("a turn has no text or no observation")
-    token_ids, logprobs = row["token_ids"], row["logprobs"]
-    completion = Completion(
-        row["text"],
-        None if token_ids is None else tuple(token_ids),
-        None if logprobs is None else tuple(logprobs),
-    )
-    return Turn(completion, row["action"], row["observation"], math.nan if row["score"] is None else row["score"])
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,167 @@
+"""A trajectory as a row of plain values, which Parquet, JSON and a checksum all take, and back.
+
+    environment, version, index, item_id, sample    which problem, which try
+    iteration, phase, policy, weights, sampling     who played it, how, when and what for
+    prompt, acknowledgement, observation, turns     what was said; `turns` is a list of rows
+    stop, score, success, error, seconds            how it ended
+
+A row goes through `json.dumps` and `json.loads` unchanged: it holds no NaN, no half characters and no tuples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+
+
+class Phase(StrEnum):
+    """What a trajectory was made for."""
+
+    EXPERT = "expert"  # the expert set
+    EXPLORE = "explore"  # exploration; may be learned from
+    KEPT = "kept"  # what was kept of an exploration: these episodes are among the explored ones too
+    EVAL = "eval"  # measurement of an iteration; never learned from
+    CONTROL = "control"  # measurement of the control; never learned from
+    IMPORTED = "imported"  # came from another program's file
+
+
+OPTIONAL = frozenset({"weights", "sampling", "acknowledgement", "score", "success", "error"})
+"""Columns that may be null."""
+
+_TIMINGS = ("seconds", "policy_seconds", "environment_seconds")
+
+
+def to_row(
+    trajectory: Trajectory,
+    *,
+    iteration: int,
+    phase: str,
+    weights: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Makes a row of a trajectory. Half characters (lone surrogates), which no file can hold, become U+FFFD.
+
+    Args:
+        trajectory: what to write.
+        iteration: the iteration that it belongs to.
+        phase: what it was made for, a `Phase`.
+        weights: a hash of the weights that played it, if it was a model with known ones.
+        sampling: how tokens were drawn: temperature, top_p, seed, max_tokens and the like.
+    """
+    return {
+        "environment": _whole(trajectory.task.environment),
+        "version": _whole(trajectory.version),
+        "index": trajectory.task.index,
+        "item_id": _whole(trajectory.item_id),
+        "sample": trajectory.sample,
+        "iteration": iteration,
+        "phase": str(Phase(phase)),
+        "policy": _whole(trajectory.policy),
+        "weights": weights,
+        "sampling": None if sampling is None else json.dumps(sampling, sort_keys=True, default=str),
+        "prompt": _whole(trajectory.prompt),
+        "acknowledgement": None if trajectory.acknowledgement is None else _whole(trajectory.acknowledgement),
+        "observation": _whole(trajectory.observation),
+        "turns": [_turn_row(turn) for turn in trajectory.turns],
+        "stop": str(trajectory.stop),
+        "score": None if trajectory.score is None else float(trajectory.score),
+        "success": None if trajectory.success is None else bool(trajectory.success),
+        "error": None if trajectory.error is None else _whole(trajectory.error),
+        "seconds": trajectory.seconds,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Trajectory:
+    """The inverse of `to_row`, which may have gone through JSON in between.
+
+    Raises:
+        ValueError: something that every trajectory has is missing, or the stop reason is none.
+    """
+    empty = [name for name, value in row.items() if value is None and name not in OPTIONAL]
+    if empty:
+        raise ValueError(f"{row['item_id']} has no {empty[0]}")
+    task = Task(row["environment"], row["index"])
+    return Trajectory(
+        task=task,
+        sample=row["sample"],
+        policy=row["policy"],
+        prompt=row["prompt"],
+        observation=row["observation"],
+        turns=tuple(_turn(turn) for turn in row["turns"]),
+        stop=StopReason(row["stop"]),
+        score=row["score"],
+        success=row["success"],
+        error=row["error"],
+        version=row["version"],
+        seconds=row["seconds"],
+        item=None if row["item_id"] == task.item_id else row["item_id"],
+        acknowledgement=row["acknowledgement"],
+    )
+
+
+def fingerprint(trajectories: Iterable[Trajectory]) -> str:
+    """Returns a SHA-256 over everything in the trajectories but how long it took.
+
+    Equal fingerprints mean equal data for learning, in the same order: texts, tokens, log-probabilities, scores and
+    errors. Iteration, phase and the like are not part of a trajectory and do not count.
+    """
+    digest = hashlib.sha256()
+    for trajectory in trajectories:
+        row = to_row(trajectory, iteration=0, phase=Phase.EXPERT)
+        for part in (row, *row["turns"]):
+            for timing in _TIMINGS:
+                part.pop(timing, None)
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _turn_row(turn: Turn) -> dict[str, Any]:
+    completion = turn.completion
+    return {
+        "text": _whole(completion.text),
+        "action": None if turn.action is None else _whole(turn.action),
+        "observation": _whole(turn.observation),
+        "score": None if math.isnan(turn.score) else float(turn.score),
+        "learned": turn.learned,
+        "token_ids": None if completion.token_ids is None else list(completion.token_ids),
+        "logprobs": None if completion.logprobs is None else list(completion.logprobs),
+        "policy_seconds": turn.policy_seconds,
+        "environment_seconds": turn.environment_seconds,
+    }
+
+
+def _turn(row: Mapping[str, Any] | None) -> Turn:
+    if row is None or row["text"] is None or row["observation"] is None:
+        raise ValueError("a turn has no text or no observation")
+    if row["learned"] is None or row["policy_seconds"] is None or row["environment_seconds"] is None:
+        raise ValueError("a turn does not say whether it is learned from, or how long it took")
+    token_ids, logprobs = row["token_ids"], row["logprobs"]
+    completion = Completion(
+        row["text"],
+        None if token_ids is None else tuple(token_ids),
+        None if logprobs is None else tuple(logprobs),
+    )
+    return Turn(
+        completion,
+        row["action"],
+        row["observation"],
+        math.nan if row["score"] is None else row["score"],
+        row["learned"],
+        row["policy_seconds"],
+        row["environment_seconds"],
+    )
+
+
+def _whole(text: str) -> str:
+    """Replaces half characters, which an environment may well answer with and which must not end a run."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
