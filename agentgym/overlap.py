@@ -1,0 +1,190 @@
+"""What training and evaluation have in common: tasks with the same item id, and tasks with the same instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agentgym.data.instructions import same_words
+from agentgym.data.store import polars
+from agentgym.data.tasklist import ORIGINAL, joined, of_tasks, with_instructions
+from agentgym.data.tasksource import of_trajectories
+from agentgym.itemids import RENUMBERED, ItemId
+from agentgym.panel import load_panel
+from agentgym.play import tasks_of
+from agentgym.settings import Recipe
+from envpool import Split, Trajectory
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHOWN = 3
+"""How many tasks a line names."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two lists of tasks have in common in one environment.
+
+    Attributes:
+        environment: its name.
+        tasks: how many evaluation tasks there are.
+        learned: how many training tasks there are.
+        same_id: item ids of the evaluation tasks that are in training; None if the two sides number their tasks
+            differently.
+        same_text: (item id, instruction) of the other evaluation tasks whose instruction is that of a training task;
+            None if it cannot be told or tells nothing.
+        why: why `same_text` is None.
+    """
+
+    environment: str
+    tasks: int
+    learned: int
+    same_id: Sequence[str] | None
+    same_text: Sequence[tuple[str, str]] | None
+    why: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any."""
+        return bool(self.same_id or self.same_text)
+
+    @property
+    def line(self) -> str:
+        """Says it in one line."""
+        many = f"{self.tasks} evaluation task{'s' if self.tasks > 1 else ''}"
+        if not self.learned:
+            return f"{self.environment}: none of {many} is in training, which has no tasks of it"
+        if self.same_id is None:
+            ids = f"item ids say nothing, for one side has the original numbers ({RENUMBERED[self.environment]})"
+        elif self.same_id:
+            verb = "is" if len(self.same_id) == 1 else "are"
+            ids = f"{len(self.same_id)} of {many} {verb} in training ({_some(self.same_id)})"
+        else:
+            ids = f"none of {many} is in training by item id"
+        return f"{self.environment}: {ids}; {self._texts(many)}"
+
+    def _texts(self, many: str) -> str:
+        if self.same_text is None:
+            return f"instructions are not compared: {self.why}"
+        which = " other" if self.same_id else f" of {many}" if self.same_id is None else ""
+        if not self.same_text:
+            return f"{'no' if self.same_id else 'none'}{which} has the instruction of a training task"
+        verb = "has" if len(self.same_text) == 1 else "have"
+        named = _some([f"{item_id}: {text:.60}" for item_id, text in self.same_text])
+        return f"{len(self.same_text)}{which} {verb} the instruction of a training task ({named})"
+
+
+def overlaps(
+    training: pl.DataFrame, evaluation: pl.DataFrame, on_done: Callable[[int], None] = lambda count: None
+) -> list[Overlap]:
+    """Compares two lists of tasks, environment by environment of the second.
+
+    Args:
+        training: what is learned from.
+        evaluation: what is measured.
+        on_done: told how many more instructions were looked up (see `tasklist.to_find`).
+    """
+    told = [with_instructions(frame, on_done, needed=False) for frame in (training, evaluation)]
+    return _compared(*told)
+
+
+def of_role(frame: pl.DataFrame, *, evaluation: bool) -> pl.DataFrame:
+    """The tasks of a source that is named as training or as evaluation.
+
+    Of tasks of split eval and of others, training is the others and evaluation is the former; where there is only one
+    kind, it is what the user says.
+    """
+    measured = frame["split"] == str(Split.EVAL)
+    part = frame.filter(measured if evaluation else ~measured)
+    return part if part.height else frame
+
+
+def overlap_of(recipe: Recipe, expert: Sequence[Trajectory]) -> list[str]:
+    """Says which evaluation tasks of a recipe it also learns from, one line an environment that has any.
+
+    Item ids are compared with all that the recipe learns from, instructions with the trajectories of its `data` files
+    only: the splits of an environment keep tasks apart, not goals.
+
+    Args:
+        recipe: the recipe.
+        expert: its expert set, with what the files of `data` hold.
+    """
+    own = tasks_of(recipe, Split.TRAIN)
+    demonstrated = set(own)
+    files = [t for t in expert if t.task not in demonstrated or t.policy != "expert"]
+    if not files and recipe.panel is None:
+        return []  # the splits see to it
+    drawn = _numbered(recipe, of_tasks([*own, *tasks_of(recipe, Split.EXPLORE)], Split.TRAIN))
+    measured = _numbered(recipe, of_tasks(tasks_of(recipe, Split.EVAL), Split.EVAL))
+    shown = {t.task.environment for t in files}
+    to_tell = measured["environment"].is_in(list(shown))
+    measured = joined([with_instructions(measured.filter(to_tell), needed=False), measured.filter(~to_tell)])
+    found = _compared(joined([of_trajectories(files), drawn]), measured)
+    return [overlap.line for overlap in found if overlap.found]
+
+
+def _numbered(recipe: Recipe, frame: pl.DataFrame) -> pl.DataFrame:
+    """Gives tasks that an original server plays by its own numbers a version that says so."""
+    parts = load_panel(recipe.panel).environments if recipe.panel is not None else {}
+    original = [name for name, part in parts.items() if part.version is None and name in RENUMBERED]
+    lib = polars()
+    version = lib.when(lib.col("environment").is_in(original)).then(lib.lit("agenteval")).otherwise(lib.col("version"))
+    return frame.with_columns(version=version)
+
+
+def _compared(training: pl.DataFrame, evaluation: pl.DataFrame) -> list[Overlap]:
+    names = evaluation["environment"].unique(maintain_order=True).to_list()
+    return [_overlap(name, _tasks(training, name), _tasks(evaluation, name)) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A task: its id as it was written, what is the same for every way to write it, and its instruction."""
+
+    item_id: str
+    numbering: str
+    key: str
+    text: str | None
+
+
+def _tasks(frame: pl.DataFrame, environment: str) -> list[_Known]:
+    """The tasks of an environment, each once."""
+    tasks: dict[tuple[str, str], _Known] = {}
+    for row in frame.filter(environment=environment).iter_rows(named=True):
+        numbering = "original" if environment in RENUMBERED and row["version"] in ORIGINAL else "here"
+        key = ItemId(row["item_id"], environment, row["index"]).key
+        known = tasks.get((numbering, key))
+        if known is None or known.text is None:
+            tasks[numbering, key] = _Known(row["item_id"], numbering, key, row["instruction"])
+    return list(tasks.values())
+
+
+def _overlap(environment: str, learned: list[_Known], measured: list[_Known]) -> Overlap:
+    ids = {(task.numbering, task.key) for task in learned}
+    texts = {same_words(task.text) for task in learned if task.text is not None}
+    comparable = {task.numbering for task in learned} & {task.numbering for task in measured}
+    same = [task for task in measured if (task.numbering, task.key) in ids]
+    told = [task for task in measured if task.text is not None]
+    why = ""
+    if not texts or not told:
+        why = f"the {'evaluation' if texts else 'training'} tasks come without them"
+    elif len(told) > 1 and len({task.text for task in told}) == 1:
+        why = "all evaluation tasks have the same one"
+    shared = [
+        (task.item_id, task.text) for task in told if task not in same and task.text and same_words(task.text) in texts
+    ]
+    return Overlap(
+        environment=environment,
+        tasks=len(measured),
+        learned=len(learned),
+        same_id=[task.item_id for task in same] if comparable or not learned else None,
+        same_text=None if why else shared,
+        why=why,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

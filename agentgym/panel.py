@@ -1,0 +1,288 @@
+"""Task panels: files that pin which tasks are measured, and what these tasks look like on every machine.
+
+A panel names per environment its version, the tasks with a hash of each first observation, and a few *goldens*: what
+the expert did in a task, with a hash of every answer and the final score. `panels/` holds the panels that ship with
+agentgym. A plain AgentEval list (``[{"item_id": "babyai_1804"}, ...]``), or a folder of them, is a panel as well: it
+pins the tasks only, and its numbers are those of the original environments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from agentgym.errors import DataError
+from agentgym.itemids import RENUMBERED, ItemId, read_item_id
+from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
+from envpool.errors import did_you_mean
+
+GOLDENS = 8
+"""How many goldens a new panel holds per environment that has an expert; one a task where all tasks begin alike."""
+
+PACKAGES: Mapping[str, Sequence[str]] = {"babyai": ("minigrid", "gymnasium", "numpy")}
+"""The packages whose versions decide what an environment's tasks are; Python's own random numbers decide for all."""
+
+_CURE = "name a panel that `agentgym tasks panel` wrote, or an AgentEval list"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One recorded episode.
+
+    Attributes:
+        item_id: the task.
+        actions: what was done, in order.
+        observations: the hash of the answer to each action.
+        score: the score after the last one.
+    """
+
+    item_id: str
+    actions: tuple[str, ...]
+    observations: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a panel says about one environment.
+
+    Attributes:
+        version: of the environment; None in a plain list, whose numbers are those of the original.
+        packages: the versions of `PACKAGES` and of Python with which it was made.
+        tasks: item id -> hash of the first observation; None where it is not known.
+        goldens: recorded episodes.
+    """
+
+    version: str | None
+    tasks: Mapping[str, str | None]
+    packages: Mapping[str, str] = field(default_factory=dict)
+    goldens: Sequence[Golden] = ()
+
+    def complaints(self, spec: EnvSpec, *, served: bool = False) -> list[str]:
+        """Returns what keeps these tasks from being played here, each in one line.
+
+        Args:
+            spec: the card of the environment.
+            served: whether it is played behind servers, whose numbers are those of the original.
+        """
+        if self.version is None and spec.name in RENUMBERED and not served:
+            return [
+                f"{next(iter(self.tasks))} is another problem here ({RENUMBERED[spec.name]}): "
+                f"give environments.{spec.name}.endpoints of the original server, or a panel of this version"
+            ]
+        if self.version not in (None, spec.version):
+            return [
+                f"it was made for version {self.version} of {spec.name}, and here is version {spec.version}: "
+                "make it anew with `agentgym tasks panel`"
+            ]
+        known = frozenset[int]().union(*(spec.tasks(split) for split in Split))
+        unknown = [item_id for item_id in self.tasks if not _known(spec, known, read_item_id(item_id))]
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        return [f"{spec.name} has no task {unknown[0]!r}{more}: take it out"] if unknown else []
+
+    def drawn(self, environment: str) -> list[Task]:
+        """The tasks, in the order of the panel; those without a number, which cannot be played, are left out."""
+        indices = dict.fromkeys(read_item_id(item_id).index for item_id in self.tasks)
+        return [Task(environment, index) for index in indices if index is not None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The tasks that are measured, by environment."""
+
+    name: str
+    environments: Mapping[str, Part]
+
+    def tasks(self, environment: str, *, served: bool = False) -> list[Task]:
+        """The tasks of an environment, in the order of the panel.
+
+        Raises:
+            DataError: they are not in the panel, or cannot be played here.
+        """
+        if environment not in self.environments:
+            raise DataError(f"panel {self.name} has no tasks of {environment}: {self.offer()}")
+        part = self.environments[environment]
+        for complaint in part.complaints(get_spec(environment), served=served):
+            raise DataError(f"panel {self.name}: {complaint}")
+        return part.drawn(environment)
+
+    def offer(self) -> str:
+        """Says of which environments it has tasks."""
+        return f"it has {', '.join(self.environments) or 'none at all'}"
+
+
+def hash_of(text: str) -> str:
+    """The hash under which a panel knows an observation: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def panels() -> list[str]:
+    """The names of the panels that ship with agentgym."""
+    folder = resources.files("agentgym") / "panels"
+    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+
+
+def load_panel(name: str) -> Panel:
+    """Reads a panel.
+
+    Args:
+        name: that of a panel that ships with agentgym, a panel file, an AgentEval list, or a folder of such lists.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise DataError(f"the folder {name!r} holds no .json file: {_CURE}")
+        return Panel(name, _plain(name, [record for file in files for record in _records(file)]))
+    if name in panels() and not path.is_file():
+        return _panel(name, _json(resources.files("agentgym") / "panels" / f"{name}.json", name))
+    if not path.is_file():
+        near = did_you_mean(name, panels())
+        raise DataError(f"there is no panel {name!r}{near} (known: {', '.join(panels())}; or name a file)")
+    return _panel(name, _json(path, path))
+
+
+def make_panel(name: str, tasks: Iterable[Task], *, goldens: int = GOLDENS) -> Panel:
+    """Makes a panel by looking at each task in this process.
+
+    Tasks of environments that live behind servers only are pinned without hashes.
+
+    Raises:
+        MissingExtra: an environment needs a package that is not installed.
+    """
+    indices: dict[str, list[int]] = {}
+    for task in tasks:
+        indices.setdefault(task.environment, []).append(task.index)
+    return Panel(name, {env: _made(get_spec(env), numbers, goldens) for env, numbers in indices.items()})
+
+
+def panel_text(panel: Panel) -> str:
+    """Returns a panel as the text of its file: one line a task, one line a golden."""
+    parts = []
+    for environment, part in panel.environments.items():
+        tasks = ",\n".join(f"    {_dump(item_id)}: {_dump(begins)}" for item_id, begins in part.tasks.items())
+        goldens = ",\n".join(
+            "    "
+            + _dump({"item_id": g.item_id, "score": g.score, "actions": g.actions, "observations": g.observations})
+            for g in part.goldens
+        )
+        parts.append(
+            f'  {_dump(environment)}: {{\n   "version": {_dump(part.version)},\n'
+            f'   "packages": {_dump(part.packages)},\n   "tasks": {{\n{tasks}\n   }},\n'
+            f'   "goldens": [\n{goldens}\n   ]\n  }}'
+        )
+    return f'{{\n "panel": {_dump(panel.name)},\n "environments": {{\n' + ",\n".join(parts) + "\n }\n}\n"
+
+
+def packages_of(environment: str) -> dict[str, str]:
+    """The versions that are installed here of what decides an environment's tasks; ``none`` for what is missing."""
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES.get(environment, ()):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "none"
+    return versions
+
+
+def _known(spec: EnvSpec, in_splits: frozenset[int], item: ItemId) -> bool:
+    if item.index is None or item.index in in_splits:
+        return item.index is not None
+    try:
+        return bool(spec.facts(item.index))  # it may be playable without being in a split
+    except UnknownTask:
+        return False
+
+
+def _made(spec: EnvSpec, indices: Sequence[int], goldens: int) -> Part:
+    ids = [Task(spec.name, index).item_id for index in indices]
+    if spec.served:
+        return Part(spec.version, dict.fromkeys(ids))
+    world = spec.make()
+    try:
+        begins = {item_id: hash_of(world.reset(index)) for item_id, index in zip(ids, indices, strict=True)}
+        chosen = indices[:goldens] if len(set(begins.values())) > 1 else indices
+        recorded = [_golden(spec, world, index) for index in chosen] if spec.expert else []
+    finally:
+        world.close()
+    return Part(spec.version, begins, packages_of(spec.name), recorded)
+
+
+def _golden(spec: EnvSpec, world: Any, index: int) -> Golden:
+    assert spec.expert is not None
+    world.reset(index)
+    actions, observations, score = [], [], spec.initial_score
+    for _, (_, action) in zip(range(spec.max_turns), spec.expert(world), strict=False):
+        step = world.step(action)
+        actions.append(action)
+        observations.append(hash_of(step.observation))
+        score = step.score
+        if step.done:
+            break
+    return Golden(Task(spec.name, index).item_id, tuple(actions), tuple(observations), score)
+
+
+def _json(file: Any, name: object) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"cannot read {name}: {error.strerror or error}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} is no JSON ({error}): {_CURE}") from error
+
+
+def _panel(name: str, content: Any) -> Panel:
+    if isinstance(content, list):
+        return Panel(name, _plain(name, content))
+    try:
+        parts = {environment: _part(environment, part) for environment, part in content["environments"].items()}
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise DataError(f"{name} is no panel ({type(error).__name__}: {error}): {_CURE}") from error
+    return Panel(name, parts)
+
+
+def _part(environment: str, content: Mapping[str, Any]) -> Part:
+    tasks = dict(content["tasks"])
+    foreign = [item_id for item_id in tasks if read_item_id(item_id).environment != environment]
+    if foreign:
+        raise ValueError(f"{foreign[0]} is no task of {environment}")
+    goldens = [
+        Golden(g["item_id"], tuple(g["actions"]), tuple(g["observations"]), float(g["score"]))
+        for g in content["goldens"]
+    ]
+    uneven = [golden.item_id for golden in goldens if len(golden.actions) != len(golden.observations)]
+    if uneven:
+        raise ValueError(f"the golden {uneven[0]} has not as many observations as actions")
+    return Part(str(content["version"]), tasks, dict(content["packages"]), goldens)
+
+
+def _records(file: Path) -> list[Any]:
+    content = _json(file, file)
+    if not isinstance(content, list):
+        raise DataError(f"{file} is no list of item ids: {_CURE}")
+    return content
+
+
+def _plain(name: str, records: Sequence[Any]) -> dict[str, Part]:
+    """Reads an AgentEval list; what it says besides item ids does not matter."""
+    tasks: dict[str, dict[str, str | None]] = {}
+    for number, record in enumerate(records, start=1):
+        try:
+            item = read_item_id(record["item_id"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise DataError(f"{name}: record {number} has no readable item_id ({error}): {_CURE}") from error
+        tasks.setdefault(item.environment, {})[item.text] = None
+    return {environment: Part(None, ids) for environment, ids in tasks.items()}
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

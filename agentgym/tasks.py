@@ -1,0 +1,274 @@
+"""What `agentgym tasks` does: lists tasks, counts them, compares lists, makes panels and verifies them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentgym import progress
+from agentgym.data import tasklist
+from agentgym.data.store import write_atomically
+from agentgym.data.tasksource import read_source
+from agentgym.errors import DataError
+from agentgym.itemids import RENUMBERED
+from agentgym.overlap import of_role, overlaps
+from agentgym.panel import load_panel, make_panel, packages_of, panel_text
+from agentgym.panelcheck import Verdict, steps_of, verify
+from agentgym.play import tasks_of
+from agentgym.recipe import load_recipe
+from envpool import Split, Task, environments, get_spec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHOWN = 20
+"""How many tasks are printed unless the user says how many."""
+
+MANY = 2_000
+"""Instructions that are looked up without a progress bar, at most."""
+
+DIFFERENT = 1
+"""Exit code if a panel is not the same here."""
+
+
+def list_tasks(
+    sources: Sequence[str],
+    *,
+    split: Split | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+    count: int | None = None,
+    to: Path | None = None,
+    console: Console | None = None,
+) -> None:
+    """Prints tasks with their instructions, or writes them to a file.
+
+    Args:
+        sources: see `tasksource`; all environments if there is none.
+        split: only tasks of this split.
+        where: only tasks with these facts.
+        count: only so many, the first ones; if None, all to a file, and `SHOWN` on the screen.
+        to: a file that ends in ``.parquet`` or ``.jsonl``.
+        console: where to print.
+
+    Raises:
+        DataError: a source cannot be read, no task has such a fact, or the file's name has another ending.
+        RunError: the file cannot be written.
+    """
+    frame = tasklist.joined([read_source(source) for source in sources or environments()])
+    if split is not None:
+        frame = frame.filter(split=str(split))
+    frame = tasklist.where(frame, where or {})
+    shown = _told(frame.head(SHOWN if count is None and to is None else frame.height if count is None else count))
+    if to is not None:
+        tasklist.write(to, shown)
+        progress.show(f"{shown.height:,} tasks in {to}", console=console)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("task", "split", "type", "difficulty", "instruction"):
+        table.add_column(title, justify="right" if title == "difficulty" else "left")
+    for row in shown.iter_rows(named=True):
+        _add(table, row["item_id"], row["split"], row["task_type"], row["difficulty"], row["instruction"])
+    (console or _console()).print(table)
+    progress.show(f"{shown.height:,} of {frame.height:,} tasks; all of them with --to FILE.parquet", console=console)
+
+
+def show_stats(sources: Sequence[str], console: Console | None = None) -> None:
+    """Prints how many tasks, kinds of tasks and instructions there are, by environment and split.
+
+    Raises:
+        DataError: a source cannot be read.
+    """
+    frame = tasklist.joined([read_source(source) for source in sources or environments()])
+    console = console or _console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("environment", "version", "split"):
+        table.add_column(title)
+    for title in ("tasks", "types", "difficulties", "instructions"):
+        table.add_column(title, justify="right")
+    order = {str(split): number for number, split in enumerate(Split)}
+    groups = frame.group_by("environment", "version", "split")
+    for (name, version, split), group in sorted(groups, key=lambda g: (g[0][0], g[0][1], order[str(g[0][2])])):
+        types, texts = (group[column].drop_nulls().n_unique() for column in ("task_type", "instruction"))
+        _add(table, name, version, split, f"{group.height:,}", types or None, _span(group["difficulty"]), texts or None)
+    names = frame["environment"].n_unique()
+    types = frame.select("environment", "task_type").drop_nulls().n_unique()
+    _add(table, f"{names} environments", "", "", f"{frame.height:,}", types, "", None)
+    console.print(table)
+
+
+def show_overlap(training: str, evaluation: str, console: Console | None = None) -> None:
+    """Prints which tasks of a source are also in another, by item id and by instruction.
+
+    Raises:
+        DataError: a source cannot be read.
+    """
+    learned = of_role(read_source(training), evaluation=False)
+    measured = of_role(read_source(evaluation), evaluation=True)
+    names = measured["environment"].unique().to_list()
+    learned = learned.filter(learned["environment"].is_in(names))
+    with _bar(tasklist.to_find(learned) + tasklist.to_find(measured)) as on_done:
+        found = overlaps(learned, measured, on_done)
+    for overlap in found:
+        progress.show(overlap.line, console=console)
+    by_id = sum(len(overlap.same_id or ()) for overlap in found)
+    by_text = sum(len(overlap.same_text or ()) for overlap in found)
+    total = sum(overlap.tasks for overlap in found)
+    verdict = (
+        f"OVERLAP: {by_id} of {total} evaluation tasks are in training, and {by_text} more share an instruction with it"
+        if by_id or by_text
+        else f"no overlap was found among {total} evaluation tasks"
+    )
+    progress.show(verdict, console=console)
+
+
+def verify_panel(name: str, console: Console | None = None) -> int:
+    """Looks whether the tasks of a panel are the same on this machine, and prints what is not.
+
+    Returns:
+        0 if all that can be looked at is the same, else `DIFFERENT`.
+
+    Raises:
+        DataError: there is no such panel.
+        UnknownEnvironment, MissingExtra: an environment of it is not here.
+    """
+    panel = load_panel(name)
+    with _bar(steps_of(panel), "verifying", unit="tasks and goldens", always=True) as on_done:
+        verdict = verify(panel, lambda: on_done(1))
+    for environment, count in verdict.unverified.items():
+        why = "it lives behind a server" if get_spec(environment).served else "the panel holds no hash of them"
+        progress.show(f"{environment}: {count} tasks are not verified: {why}", console=console)
+    other: dict[tuple[str, str, str], list[str]] = {}
+    for package in verdict.packages:
+        other.setdefault((package.name, package.expected, package.found), []).append(package.environment)
+    for (package_name, expected, here), names in other.items():
+        made = f"{package_name} {expected}"
+        words = f"{', '.join(names)}: the panel was made with {made}, and here is {package_name} {here}"
+        progress.show(words, console=console)
+    looked = (
+        f"{verdict.tasks} first observations, {verdict.goldens} goldens with {verdict.turns} turns; "
+        f"{', '.join(f'{package} {version}' for package, version in _versions(panel.environments).items())}"
+    )
+    if not verdict.differences:
+        progress.show(f"{name} is the same here: {looked}", console=console)
+        return 0
+    (console or _console()).print(_differences(verdict))
+    progress.show(f"{name} is not the same here: {len(verdict.differences)} differences in {looked}", console=console)
+    return DIFFERENT
+
+
+def write_panel(source: str, overrides: Sequence[str], to: Path, console: Console | None = None) -> None:
+    """Makes a panel of a recipe's evaluation tasks, or of a list of tasks.
+
+    Args:
+        source: a recipe (``.yaml``), or a source of tasks as `tasksource` knows them.
+        overrides: `key=value` texts for the recipe.
+        to: the panel file.
+        console: where to print.
+
+    Raises:
+        RecipeError: the recipe is wrong, or there is no evaluation task.
+        DataError: the source cannot be read, or has a task that is another one here.
+    """
+    if source.endswith((".yaml", ".yml")):
+        tasks = tasks_of(load_recipe(source, overrides), Split.EVAL)
+        if not tasks:
+            raise DataError(f"{source} has no evaluation task: set environments.NAME.eval")
+    else:
+        tasks = _numbered_here(of_role(read_source(source), evaluation=True), console)
+    panel = make_panel(to.stem, tasks)
+    write_atomically(to, panel_text(panel).encode())
+    counts = ", ".join(f"{len(part.tasks)} {name}" for name, part in panel.environments.items())
+    goldens = sum(len(part.goldens) for part in panel.environments.values())
+    progress.show(f"{to}: {counts}; {goldens} goldens", console=console)
+
+
+def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
+    """The tasks of a list by their numbers here; those that the original numbers otherwise are found by their goal."""
+    tasks: list[Task] = []
+    found: Counter[str] = Counter()
+    candidates: dict[str, dict[str, list[int]]] = {}
+    for row in frame.iter_rows(named=True):
+        name, index = row["environment"], row["index"]
+        if name in RENUMBERED and row["version"] in tasklist.ORIGINAL:
+            if name not in candidates:
+                candidates[name] = _by_goal(name)
+            same_goal = candidates[name].get(row["instruction"] or "", [])
+            if not same_goal:
+                why = "its goal is not told" if row["instruction"] is None else "no evaluation task here has its goal"
+                raise DataError(
+                    f"{row['item_id']} is another task here ({RENUMBERED[name]}), and {why}: give a list with "
+                    f"conversations, or leave {name} out and play it on the original server"
+                )
+            index = same_goal.pop(0)
+            found[name] += 1
+        if index is None:
+            raise DataError(f"{row['item_id']} names no number of a task: leave it out")
+        tasks.append(Task(name, index))
+    for name, count in found.items():
+        progress.show(
+            f"{name}: {count} tasks were chosen by their goal, other tasks with the same goal: {RENUMBERED[name]}",
+            console=console,
+        )
+    return tasks
+
+
+def _by_goal(name: str) -> dict[str, list[int]]:
+    """The evaluation tasks of an environment by instruction; none where the instruction does not tell them apart."""
+    frame = tasklist.with_instructions(tasklist.of_environment(get_spec(name), [Split.EVAL]))
+    goals: dict[str, list[int]] = {}
+    for index, text in frame.select("index", "instruction").iter_rows():
+        goals.setdefault(text, []).append(index)
+    return goals if len(goals) > 1 else {}
+
+
+def _versions(names: Sequence[str] | Mapping[str, object]) -> dict[str, str]:
+    return {package: version for name in names for package, version in packages_of(name).items()}
+
+
+def _differences(verdict: Verdict) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("environment", "task", "where", "expected", "found"):
+        table.add_column(title)
+    for d in verdict.differences:
+        _add(table, d.environment, d.item_id, d.where, d.expected, d.found)
+    return table
+
+
+def _told(frame: pl.DataFrame) -> pl.DataFrame:
+    with _bar(tasklist.to_find(frame)) as on_done:
+        return tasklist.with_instructions(frame, on_done)
+
+
+@contextmanager
+def _bar(
+    total: int, title: str = "reading instructions", *, unit: str = "tasks", always: bool = False
+) -> Iterator[Callable[[int], None]]:
+    if total <= MANY and not always:
+        yield lambda count: None
+        return
+    with progress.phase(title, total, unit=unit) as bar:
+        yield bar.advance
+
+
+def _span(difficulties: pl.Series) -> str | None:
+    known = difficulties.drop_nulls().to_list()
+    if not known:
+        return None
+    low, high = min(known), max(known)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
