@@ -1,50 +1,87 @@
-"""Playing without learning: measure a player on the benchmark, or collect trajectories."""
+"""Playing without learning: measure players on the benchmark, or collect trajectories."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from agentgym import progress
+from agentgym.checks import PLAYERS, players_of
 from agentgym.data import store
-from agentgym.evaluation.agenteval import Result, summarize
-from agentgym.evaluation.report import describe_machine, installed_versions, results_table
-from agentgym.play import PlayJob, tasks_of
+from agentgym.evaluation.html import write_html
+from agentgym.evaluation.players import measure
+from agentgym.evaluation.report import describe_machine, installed_versions
+from agentgym.evaluation.scoreboard import EvalReport, Player
+from agentgym.manner import in_manner_of, manner_of
+from agentgym.play import PlayJob, sampling_seed, tasks_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from agentgym.workers import Workers
-from envpool import Split, get_spec
+from envpool import Split, Task, Trajectory, get_spec
 
 
-def evaluate(recipe: Recipe) -> Result:
-    """Measures the recipe's model, or `expert` or `random`, on its evaluation tasks; prints and writes the result.
+def evaluate(recipe: Recipe) -> EvalReport:
+    """Measures the recipe's players on its evaluation tasks, or goes on with it; prints and writes the report.
 
     Raises:
-        AgentGymError: one line (or one a complaint) with a cure.
+        AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe or a local model is
+            said before anything is written.
     """
     progress.quiet()
+    names = players_of(recipe)
+    for name in names:
+        _check(recipe, name)
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
-    job = _job(recipe, Split.EVAL, folder.trajectories("eval"))
     with Workers(recipe, folder) as workers:
-        played = workers.play(job, f"measuring {recipe.model.name}")
-    result = summarize(played, {name: get_spec(name).score_range for name in recipe.environments})
-    report = {
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "recipe": asdict(recipe),
-        "model": recipe.model.name,
-        "macro": {"success": result.macro.success, "score": result.macro.score},
-        "environments": {name: asdict(part) for name, part in result.environments.items()},
-        "seconds": folder.seconds(),
-        "versions": installed_versions(),
-        "machine": describe_machine(),
-    }
-    store.write_atomically(folder.path / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    progress.show(results_table({recipe.model.name: result}, title=f"{recipe.name}: % of held-out tasks solved"))
-    progress.show(f"{result.tasks} held-out tasks, coverage {result.finished}/{result.tasks}.")
-    return result
+        players = [_measured(recipe, name, folder, workers) for name in names]
+    report = EvalReport(
+        name=recipe.name,
+        seed=recipe.seed,
+        recipe=asdict(recipe),
+        players=players,
+        seconds=folder.seconds(),
+        versions=installed_versions(),
+        machine=describe_machine(),
+    )
+    report.write(folder.path)
+    write_html(folder.path)
+    progress.show(report)
+    return report
+
+
+def _check(recipe: Recipe, player: str) -> None:
+    """Makes sure that a model can be loaded and that its manner can be read."""
+    in_manner_of(recipe, player)
+    served = recipe.model.endpoint is not None and player == recipe.model.name
+    if player not in PLAYERS and not served:
+        from agentgym.models import check_model
+
+        check_model(player)
+
+
+def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) -> Player:
+    played: list[Trajectory] = []
+    files = [folder.trajectories(f"eval-{slug(name)}-{sample}") for sample in range(recipe.eval.samples)]
+    for sample, file in enumerate(files):
+        turn = f", try {sample + 1} of {len(files)}" if len(files) > 1 else ""
+        played += workers.play(_eval_job(recipe, name, sample, file), f"measuring {name}{turn}")
+    manner = manner_of(in_manner_of(recipe, name))
+    return Player(
+        name=name,
+        manner=manner,
+        taught=manner != manner_of(recipe),
+        played=measure(played, {environment: get_spec(environment) for environment in recipe.environments}),
+        trajectories=[file.name for file in files],
+    )
+
+
+def slug(player: str) -> str:
+    """What files of a player are called: its name as far as it can be one, and a hash of it where that is not all."""
+    words = re.sub(r"[^\w.]+", "-", player).strip("-.")[-60:].lstrip("-.")
+    return player if words == player else f"{words}-{hashlib.sha256(player.encode()).hexdigest()[:6]}"
 
 
 def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
@@ -64,14 +101,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
     progress.quiet()
     folder = RunFolder(recipe)
     out = to or folder.trajectories(f"collected-{split}")
-    with Workers(recipe, folder) as workers:
-        played = workers.play(_job(recipe, split, out), f"collecting with {recipe.model.name}")
-    progress.show(f"{len(played)} trajectories, {sum(bool(t.success) for t in played)} of them solved, in {out}")
-    return out
-
-
-def _job(recipe: Recipe, split: Split, out: Path) -> PlayJob:
-    return PlayJob(
+    job = PlayJob(
         model=recipe.model.name,
         tasks=tuple(tasks_of(recipe, split)),
         sample=0,
@@ -82,3 +112,32 @@ def _job(recipe: Recipe, split: Split, out: Path) -> PlayJob:
         phase=store.Phase.EVAL if split is Split.EVAL else store.Phase.EXPLORE,
         out=out,
     )
+    with Workers(recipe, folder) as workers:
+        played = workers.play(job, f"collecting with {recipe.model.name}")
+    progress.show(f"{len(played)} trajectories, {sum(bool(t.success) for t in played)} of them solved, in {out}")
+    return out
+
+
+def _eval_job(recipe: Recipe, player: str, sample: int, out: Path) -> PlayJob:
+    several = recipe.eval.samples > 1
+    return PlayJob(
+        model=player,
+        tasks=tuple(_tasks(recipe)),
+        sample=sample,
+        temperature=recipe.evol.temperature if several else 0.0,
+        top_p=recipe.evol.top_p if several else 1.0,
+        seed=sampling_seed(recipe.seed, "eval", sample) if several else recipe.seed,
+        iteration=0,
+        phase=store.Phase.EVAL,
+        out=out,
+    )
+
+
+def _tasks(recipe: Recipe) -> list[Task]:
+    """The evaluation tasks, at most `eval.limit` of each environment: those of a lower limit are among them."""
+    tasks = tasks_of(recipe, Split.EVAL)
+    chosen: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: hashlib.sha256(f"limit {task.item_id}".encode()).digest()):
+        chosen.setdefault(task.environment, []).append(task)  # a panel may have its tasks in any order
+    kept = {task for found in chosen.values() for task in found[: recipe.eval.limit]}
+    return [task for task in tasks if task in kept]

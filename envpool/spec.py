@@ -72,6 +72,8 @@ class EnvSpec:
         score_range: the smallest and the largest score.
         initial_score: the score before the first action.
         metric: what a benchmark reports for this environment.
+        task_type: the fact that sorts its tasks into types, which a benchmark reports one by one; None if all are of
+            one type.
         expert: plays the environment it is given: yields (thought, action) and reads the environment's state
             in between. None if there is no expert.
         extra: the extra that installs what `make` needs; None if nothing is needed.
@@ -96,6 +98,7 @@ class EnvSpec:
     score_range: tuple[float, float] = (0.0, 1.0)
     initial_score: float = 0.0
     metric: Literal["success", "score"] = "success"
+    task_type: str | None = None
     expert: Callable[[Any], Iterator[tuple[str, str]]] | None = None
     extra: str | None = None
     inline: bool = False

@@ -4,7 +4,7 @@ import io
 import json
 import math
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
@@ -76,20 +76,21 @@ def shown(thing: object, width: int = 80) -> str:
 def test_the_json_has_the_keys_that_the_documentation_names():
     made = json.loads(json.dumps(report().to_json(), allow_nan=False))
     assert list(made) == [
-        "name", "seed", "recipe", "iterations", "control", "comparisons", "seconds", "versions", "machine",
+        "kind", "name", "seed", "recipe", "iterations", "control", "comparisons", "lines", "seconds", "versions",
+        "machine",
     ]  # fmt: skip
     assert [row["iteration"] for row in made["iterations"]] == [0, 1, 2, 3]
     first, last = made["iterations"][0], made["iterations"][-1]
     assert list(first) == list(made["control"]) == ["iteration", "macro", "environments", "learned"]
     assert list(last) == ["iteration", "macro", "environments", "explored", "learned"]
     for row in (*made["iterations"], made["control"]):
-        assert list(row["macro"]) == ["success", "score"]
+        assert list(row["macro"]) == ["success", "success_interval", "score"]
         assert list(row["environments"]) == FOUR
         for part in row["environments"].values():
             assert list(part) == ["tasks", "errored", "success", "success_interval", "score", "turns"]
             low, high = part["success_interval"]
             assert 0 <= low <= part["success"] <= high <= 1
-        assert row["learned"] == {"steps": 600, "tokens": 5_000_000, "trajectories": 100}
+        assert row["learned"] == asdict(LEARNED)
     assert last["explored"] == {
         "tried": 800, "finished": 799, "errored": 1, "succeeded": 500, "kept": 450, "newly_solved": 120,
     }  # fmt: skip
@@ -98,7 +99,7 @@ def test_the_json_has_the_keys_that_the_documentation_names():
 def test_the_comparisons_are_of_the_last_iteration_with_the_first_and_with_the_control():
     made = report().to_json()
     assert [list(each) for each in made["comparisons"]] == [
-        ["baseline", "candidate", "difference", "p_value", "tasks"]
+        ["baseline", "candidate", "tasks", "won", "lost", "difference", "p_value", "environments"]
     ] * 2
     assert [(each["baseline"], each["candidate"]) for each in made["comparisons"]] == [
         ("iteration 0", "iteration 3"),
@@ -109,6 +110,8 @@ def test_the_comparisons_are_of_the_last_iteration_with_the_first_and_with_the_c
         assert each["difference"] == pytest.approx(last - baseline["macro"]["success"])
         assert each["p_value"] < 0.001
         assert each["tasks"] == 420
+        assert list(each["environments"]) == FOUR
+        assert each["won"] == sum(part["won"] for part in each["environments"].values())
 
 
 def test_behavioural_cloning_alone_has_nothing_to_be_compared_with():
@@ -150,13 +153,17 @@ def test_what_is_not_known_is_null_in_the_json_and_a_question_mark_in_the_table(
     nothing = replace(report().iterations[3], result=measured(1.0, errored=105, names=["maze"]))
     made = report(iterations=[report(names=["maze"]).iterations[0], nothing], control=None)
     row = made.to_json()["iterations"][-1]
-    assert row["macro"] == {"success": None, "score": None}
+    assert row["macro"] == {"success": None, "success_interval": [0, 1], "score": None}
     assert row["environments"]["maze"] == {
         "tasks": 105, "errored": 105, "success": None, "success_interval": [0, 1], "score": None, "turns": None,
     }  # fmt: skip
-    assert made.to_json()["comparisons"] == [
-        {"baseline": "iteration 0", "candidate": "iteration 3", "difference": None, "p_value": 1.0, "tasks": 0}
-    ]
+    (compared,) = made.to_json()["comparisons"]
+    nothing_in_common = {"tasks": 0, "won": 0, "lost": 0, "difference": None, "p_value": 1.0}
+    assert compared == {
+        "baseline": "iteration 0", "candidate": "iteration 3", **nothing_in_common,
+        "environments": {"maze": nothing_in_common},
+    }  # fmt: skip
+    assert made.to_json()["lines"] == made.lines()
     assert "no figure against BC" in made.lines()[0]
     assert shown(made).count("?") == 2
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from statistics import fmean
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -13,7 +17,18 @@ from statsmodels.stats.proportion import proportion_confint
 
 from agentgym.errors import DataError
 from agentgym.evaluation import compare, summarize
-from agentgym.evaluation.statistics import holm, macro_interval, mcnemar_exact, wilson_interval
+from agentgym.evaluation.statistics import (
+    combined_interval,
+    difference_interval,
+    holm,
+    macro_interval,
+    mcnemar_exact,
+    mean_interval,
+    pass_at_k,
+    pass_hat_k,
+    sign_flip_exact,
+    wilson_interval,
+)
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -116,6 +131,163 @@ def test_mcnemar_rejects_no_more_often_than_it_says_if_neither_policy_is_better(
         won = sum(rng.random() < 0.5 for _ in range(40))
         rejected += mcnemar_exact(won, 40 - won) < 0.05
     assert 0.02 < rejected / 2000 <= 0.05
+
+
+@given(counts)
+def test_with_one_try_a_task_the_clustered_interval_is_wilsons(count):
+    successes, trials = count
+    outcomes = [1.0] * successes + [0.0] * (trials - successes)
+    for most in (trials, None):
+        assert mean_interval(outcomes, most) == pytest.approx(wilson_interval(successes, trials), abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_the_clustered_interval_holds_the_mean_and_has_a_width(means):
+    low, high = mean_interval(means)
+    assert 0 <= low <= fmean(means) + 1e-9
+    assert fmean(means) - 1e-9 <= high <= 1
+    assert low < high
+
+
+def test_tries_at_the_same_tasks_count_less_than_tasks_of_their_own():
+    rng = random.Random(0)
+    hard = [rng.random() < 0.5 for _ in range(50)]  # every task is always or never solved
+    assert mean_interval([float(solved) for solved in hard], 200) == wilson_interval(sum(hard), 50)
+    even = mean_interval([0.5] * 50, 200)  # no task differs from another: as good as tasks of their own, not better
+    assert even == wilson_interval(100, 200)
+
+
+def test_scores_that_are_all_alike_leave_an_interval_as_if_one_task_had_been_all_or_nothing():
+    low, high = mean_interval([0.9] * 30)
+    assert 0 < high - low < 0.04
+    assert mean_interval([]) == (0, 1)
+    assert difference_interval([]) == (-1, 1)
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        mean_interval([0.5, 1.2])
+
+
+def test_the_interval_of_spread_scores_is_about_students_and_the_bootstraps():
+    scores = np.random.default_rng(0).beta(3, 2, 200)
+    ours = mean_interval(scores.tolist())
+    student = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
+    bootstrap = stats.bootstrap((scores,), np.mean, n_resamples=4000, rng=0).confidence_interval
+    assert ours == pytest.approx((student.low, student.high), abs=0.003)
+    assert ours == pytest.approx((bootstrap.low, bootstrap.high), abs=0.003)
+
+
+def holds(draw, truth: float, interval, rounds: int = 1000) -> float:
+    rng = np.random.default_rng(0)
+    intervals = [interval(draw(rng).tolist()) for _ in range(rounds)]
+    return fmean(low <= truth <= high for low, high in intervals)
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth", "most"),
+    [
+        (lambda rng: rng.binomial(4, rng.beta(0.5, 0.5, 60)) / 4, 0.5, 240),  # tasks differ much
+        (lambda rng: rng.binomial(4, rng.beta(20, 60, 60)) / 4, 0.25, 240),  # tasks differ little
+        (lambda rng: rng.binomial(8, rng.beta(1, 9, 40)) / 8, 0.1, 320),  # few are solved
+        (lambda rng: rng.beta(3, 2, 60), 0.6, None),  # scores
+        (lambda rng: rng.binomial(1, 0.3, 60) * rng.uniform(0.5, 1, 60), 0.225, None),  # BabyAI: 0, or above 1/2
+    ],
+    ids=["different", "alike", "hard", "scores", "babyai"],
+)
+def test_clustered_intervals_hold_the_true_mean_about_95_times_in_100(draw, truth, most):
+    # four standard errors of 1000 rounds below 0.95 are 0.922
+    assert 0.92 <= holds(draw, truth, lambda means: mean_interval(means, most)) <= 0.98
+
+
+def test_intervals_of_paired_differences_hold_the_true_difference_about_95_times_in_100():
+    def outcomes(rng):
+        solves = rng.beta(1, 1, 80)
+        return rng.binomial(1, np.minimum(1, solves + 0.1), 80) - rng.binomial(1, solves, 80) + 0.0
+
+    assert 0.92 <= holds(outcomes, 0.095, difference_interval) <= 0.98  # E[min(1, p + 0.1) - p] for p uniform
+
+    def scores(rng):
+        return np.clip(rng.normal(0.05, 0.2, 80), -1, 1)
+
+    assert 0.92 <= holds(scores, 0.05, difference_interval) <= 0.98
+
+
+def test_the_combined_interval_of_differences_may_lie_below_zero():
+    low, high = combined_interval([(-0.5, (-0.6, -0.3)), (0.1, (0.0, 0.2))])
+    assert low == pytest.approx(-0.2 - math.hypot(0.1, 0.1) / 2)
+    assert high == pytest.approx(-0.2 + math.hypot(0.2, 0.1) / 2)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20))
+def test_flipping_signs_of_whole_successes_is_mcnemars_test(won, lost, ties):
+    assert sign_flip_exact([1.0] * won + [-1.0] * lost + [0.0] * ties) == mcnemar_exact(won, lost)
+
+
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=11), st.sampled_from([1, 2, 3, 4, 6]))
+def test_flipping_signs_agrees_with_counting_all_ways_to_flip_them(numerators, tries):
+    numerators = [max(-tries, min(tries, n)) for n in numerators]
+    total = abs(sum(numerators))
+    ways = [sum(s * n for s, n in zip(signs, numerators, strict=True)) for signs in _signs(len(numerators))]
+    exact = fmean(abs(way) >= total for way in ways)
+    # 5 of 6 tries is no whole number of steps where the largest difference is 5 of 6; all else is
+    if max(map(abs, numerators)) != 5:
+        assert sign_flip_exact([n / tries for n in numerators]) == pytest.approx(exact, abs=1e-12)
+
+
+def _signs(n: int):
+    return itertools.product((-1, 1), repeat=n)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipping_signs_agrees_with_scipy(seed):
+    scores = np.random.default_rng(seed).normal(0.1, 0.3, 15)
+    theirs = stats.permutation_test((scores,), np.mean, permutation_type="samples", n_resamples=2**15).pvalue
+    assert sign_flip_exact(scores.tolist()) == pytest.approx(theirs, abs=0.003)  # ours rounds to 1/2520
+
+
+def test_flipping_signs_of_many_scores_agrees_with_drawn_flips_and_takes_no_time():
+    scores = np.random.default_rng(1).normal(0.02, 0.3, 400)
+    flips = np.random.default_rng(2).choice([-1, 1], (20_000, 400)) @ scores
+    drawn = np.mean(np.abs(flips) >= abs(scores.sum()))
+    assert sign_flip_exact(scores.tolist()) == pytest.approx(drawn, abs=0.012)
+
+
+def test_flipping_signs_knows_no_direction_and_no_scale():
+    scores = np.random.default_rng(3).normal(0.1, 0.3, 50)
+    p = sign_flip_exact(scores.tolist())
+    assert sign_flip_exact((-scores).tolist()) == p
+    assert sign_flip_exact((scores * 100).tolist()) == pytest.approx(p, rel=1e-2)
+    assert sign_flip_exact([]) == sign_flip_exact([0.0, 0.0]) == sign_flip_exact([0.5, -0.5]) == 1
+
+
+def test_flipping_signs_rejects_no_more_often_than_it_says_if_neither_policy_is_better():
+    rng = np.random.default_rng(0)
+    rejected = [sign_flip_exact(rng.laplace(0, 0.2, 19).tolist()) < 0.05 for _ in range(1000)]
+    assert 0.03 < fmean(rejected) < 0.07  # within three standard errors of 0.05
+
+
+triples = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+
+
+@given(triples)
+def test_pass_at_k_and_pass_hat_k_are_the_shares_of_all_choices_of_k_tries(triple):
+    tries, solved, k = triple
+    choices = list(itertools.combinations([True] * solved + [False] * (tries - solved), k))
+    assert pass_at_k(tries, solved, k) == pytest.approx(fmean(any(choice) for choice in choices))
+    assert pass_hat_k(tries, solved, k) == pytest.approx(fmean(all(choice) for choice in choices))
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_product_that_chen_and_others_compute(triple):
+    tries, solved, k = triple
+    theirs = 1.0 if tries - solved < k else 1 - float(np.prod(1 - k / np.arange(tries - solved + 1, tries + 1)))
+    assert pass_at_k(tries, solved, k) == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("impossible", [(3, 4, 1), (3, 1, 4), (3, 1, 0), (0, 0, 1)])
+def test_k_tries_are_not_judged_from_fewer(impossible):
+    with pytest.raises(ValueError, match="say nothing about"):
+        pass_at_k(*impossible)
+    with pytest.raises(ValueError, match="say nothing about"):
+        pass_hat_k(*impossible)
 
 
 @settings(max_examples=20)  # statsmodels collects garbage in every call

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +12,10 @@ from typing import Any
 import pytest
 
 from agentgym.errors import RecipeError
+from agentgym.evaluation import Explored, Iteration, Learned, Report, Result, scalars, summarize
+from agentgym.fit import fit
 from agentgym.hooks import PhaseLogger
+from agentgym.recipe import load_recipe
 from agentgym.settings import TrackingMode, TrackingSettings
 from agentgym.tracking import SAMPLE, Tracker
 from envpool import Completion, StopReason, Task, Trajectory, Turn
@@ -42,6 +48,7 @@ class FakeWandb:
         self.runs: list[FakeRun] = []
         self.refusal = ""
         self.errors = SimpleNamespace(Error=ConnectionError)
+        self.__spec__ = ModuleSpec("wandb", None)  # accelerate looks whether there is such a package
 
     def Settings(self, **options: Any) -> dict[str, Any]:  # noqa: N802
         return options
@@ -206,3 +213,109 @@ def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("RANK", "0")
     tracked.log({"a": 1.0}, 0)
     assert len(wandb.runs) == 1
+
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "tracking.md"
+
+
+def documented() -> dict[str, re.Pattern[str]]:
+    """The names in the first column of the document's tables of numbers and of tables."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("## Numbers", 1)[1]
+    names = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    return {name: re.compile(re.sub("ENV|PHASE", r"\\w+", re.escape(name))) for name in names}
+
+
+def measured(share: float) -> Result:
+    played = [
+        replace(trajectory(n), task=Task(name, n), success=n < share * 10)
+        for name in ("maze", "wordle")
+        for n in range(10)
+    ]
+    return summarize(played, {"maze": (0.0, 1.0), "wordle": (0.0, 1.0)})
+
+
+def report() -> Report:
+    work = Learned(steps=3, tokens=40, trajectories=5, loss=0.5)
+    found = Explored(tried=6, finished=5, errored=1, succeeded=4, kept=3, newly_solved=2)
+    rows = [Iteration(iteration=0, result=measured(0.2), learned=work)]
+    rows += [Iteration(iteration=1, result=measured(0.6), learned=work, explored=found)]
+    return Report(
+        name="trial",
+        seed=0,
+        recipe={},
+        iterations=rows,
+        control=replace(rows[0], iteration=1, result=measured(0.4)),
+        seconds={"bc": 1.5},
+        versions={},
+        machine={},
+    )
+
+
+def test_every_number_of_a_report_is_documented_and_every_documented_number_is_logged() -> None:
+    made = report()
+    assert made.control is not None
+    last = made.iterations[-1]
+    assert last.explored is not None
+    logged = {
+        **scalars.measured("eval", last.result),
+        **scalars.measured("control", made.control.result),
+        **scalars.explored(last.explored),
+        **scalars.learned(last.learned),
+        **scalars.concluded(made),
+    }
+    names = documented()
+    assert [name for name in logged if not any(each.fullmatch(name) for each in names.values())] == []
+    elsewhere = {"iteration", "step", "explored", "eval", "control", "results"}
+    elsewhere |= {f"train/{name}" for name in ("loss", "grad_norm", "lr", "tokens")}
+    assert {n for n, each in names.items() if not any(each.fullmatch(name) for name in logged)} == elsewhere
+    assert logged["eval/macro/success"] == pytest.approx(0.6)
+    assert logged["eval/macro/success_low"] < 0.6 < logged["eval/macro/success_high"]
+    assert logged["against_bc/difference"] == pytest.approx(0.4)
+    assert (logged["against_control/won"], logged["explore/kept"], logged["learned/tokens"]) == (4, 3, 40)
+
+
+def test_what_is_not_known_is_not_logged() -> None:
+    failed = replace(trajectory(1), score=None, success=None, stop=StopReason.ERROR)
+    logged = scalars.measured("eval", summarize([failed], {"maze": (0.0, 1.0)}))
+    assert logged["eval/coverage"] == 0
+    assert "eval/maze/success" not in logged
+    assert None not in logged.values()
+
+
+def test_the_table_of_results_has_a_row_for_each_iteration_and_the_control() -> None:
+    header, rows = scalars.results(report())
+    assert header == ["iteration", "maze", "wordle", "macro", "macro_low", "macro_high"]
+    assert [row[0] for row in rows] == ["0 (BC)", "1", "control"]
+    assert rows[1][1:4] == pytest.approx([0.6, 0.6, 0.6])
+
+
+def test_whatever_a_run_logs_is_documented(tmp_path: Path, wandb: FakeWandb) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    fit(load_recipe(tmp_path / "recipe.yaml"))
+    logged = {name for run in wandb.runs for values in run.logged for name in values}
+    names = documented()
+    assert {"train/loss", "eval/macro/success", "control/macro/success", "explored", "eval"} <= logged
+    assert [name for name in sorted(logged) if not any(each.fullmatch(name) for each in names.values())] == []
+    assert {name for name, each in names.items() if not any(each.fullmatch(one) for one in logged)} == set()
+    steps = [values["step"] for run in wandb.runs for values in run.logged]
+    assert steps == sorted(steps)
+
+
+RECIPE = """\
+name: small
+output: {output}
+prompt: brief
+model:
+  name: tiny
+  context: 400
+  tiny: {{hidden: 32, layers: 1, heads: 2, kv_heads: 1, intermediate: 32, vocabulary: 400}}
+environments:
+  maze: {{expert: 4, explore: 3, eval: 2, max_turns: 3, where: {{size: [4], distance: [2, 3, 4]}}}}
+bc: {{steps: 10, tokens_per_step: 256, tokens_per_row: 256, lr: 1e-2}}
+learn: {{steps: 2, tokens_per_step: 256, tokens_per_row: 256, lr: 1e-2}}
+evol: {{iterations: 1, control: true}}
+generation: {{max_tokens: 8}}
+pool: {{workers: 1}}
+trainer: {{accelerator: cpu}}
+tracking: {{mode: offline}}
+"""

@@ -58,11 +58,15 @@ class Learned:
         steps: optimiser steps.
         tokens: tokens seen, each as often as it was seen.
         trajectories: how many different trajectories there were to learn from.
+        loss: of the last optimiser step, in nats a token; None where it is not known.
+        cut: turns that were not learned from because their trajectories did not fit in the context.
     """
 
     steps: int
     tokens: int
     trajectories: int
+    loss: float | None = None
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ class Iteration:
         macro = self.result.macro
         row: dict[str, Any] = {
             "iteration": self.iteration,
-            "macro": {"success": macro.success, "score": macro.score},
+            "macro": {**asdict(macro), "success_interval": list(macro.success_interval)},
             "environments": {
                 name: {**asdict(result), "success_interval": list(result.success_interval)}
                 for name, result in self.result.environments.items()
@@ -135,14 +139,15 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the whole report in types that JSON has. Shares are between 0 and 1."""
-        keys = ("baseline", "candidate", "difference", "p_value", "tasks")
         return {
+            "kind": "fit",
             "name": self.name,
             "seed": self.seed,
             "recipe": dict(self.recipe),
             "iterations": [iteration.to_json() for iteration in self.iterations],
             "control": None if self.control is None else self.control.to_json(),
-            "comparisons": [{key: getattr(comparison, key) for key in keys} for comparison in self.comparisons],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "lines": self.lines(),
             "seconds": dict(self.seconds),
             "versions": dict(self.versions),
             "machine": dict(self.machine),
@@ -160,7 +165,7 @@ class Report:
     def lines(self) -> list[str]:
         """Says in plain words what the table means."""
         last = self.iterations[-1].result
-        gains = [f"{_gain(c)} ({_p(c.p_value)})" for c in self.comparisons]
+        gains = [f"{_gain(c)} ({p_text(c.p_value)})" for c in self.comparisons]
         counts = f"{last.tasks} held-out tasks, coverage {last.finished}/{last.tasks}."
         said = [f"{self._subject()}: {', '.join(gains)}; {counts}" if gains else f"{self._subject()}: {counts}"]
         said += [
@@ -187,11 +192,11 @@ class Report:
             f"# {self.name}",
             "\n\n".join(self.lines()),
             "## Success on held-out tasks, %",
-            _markdown_table(header, cells),
+            markdown_table(header, cells),
             "In brackets 95 % intervals: Wilson's for an environment; for the macro average, in which each environment "
             "weighs the same, they are combined by the method of variance estimates recovery.",
             "## Exploration and learning",
-            _markdown_table(["iteration", *_WORK], self._work()),
+            markdown_table(["iteration", *_WORK], self._work()),
         ]
         for comparison in self.comparisons:
             title = f"## {comparison.candidate.capitalize()} against {comparison.baseline}"
@@ -276,10 +281,10 @@ def _cell(result: EnvironmentResult | MacroResult | None, between: str) -> str:
 
 def _comparison_table(comparison: Comparison) -> str:
     parts: list[tuple[str, Difference | Comparison]] = [*comparison.environments.items(), ("all", comparison)]
-    return _markdown_table(
+    return markdown_table(
         ["environment", "tasks", "won", "lost", "points", "p"],
         [
-            [name, f"{part.tasks}", f"{part.won}", f"{part.lost}", _points(part.difference), _p(part.p_value)]
+            [name, f"{part.tasks}", f"{part.won}", f"{part.lost}", _points(part.difference), p_text(part.p_value)]
             for name, part in parts
         ],
     )
@@ -304,7 +309,8 @@ def _points(difference: float | None) -> str:
     return "?" if difference is None else f"{100 * difference:+.1f}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """Writes a p-value, as in ``p = 0.031``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
@@ -318,7 +324,8 @@ def _unfinished(label: str, result: Result) -> list[str]:
     return [f"{sum(errored.values())} of {result.tasks} tasks did not finish in {name} ({where}) and are not counted."]
 
 
-def _markdown_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """Writes a table as Markdown; all columns but the first are aligned to the right."""
     names = list(header)
     lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

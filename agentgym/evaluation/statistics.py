@@ -1,7 +1,7 @@
-"""How sure a number is: intervals and exact tests for shares of solved tasks.
+"""How sure a number is: intervals and exact tests for shares of solved tasks, and for scores.
 
-Shares are between 0 and 1. Everything here is a closed form or an exact sum: no random numbers, hence the same
-figures in every run.
+Shares, and scores scaled by their range, are between 0 and 1. Everything here is a closed form or an exact sum: no
+random numbers, hence the same figures in every run.
 """
 
 from __future__ import annotations
@@ -26,15 +26,60 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials")
-    if trials == 0:
-        return 0.0, 1.0
+    return _wilson(successes / trials, trials, confidence) if trials else (0.0, 1.0)
+
+
+def _wilson(share: float, trials: float, confidence: float) -> Interval:
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / trials
     scale = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / scale
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
     # The limits at the ends are exactly 0 and 1; rounding would miss them by 1e-17.
-    return (0.0 if successes == 0 else centre - half), (1.0 if successes == trials else centre + half)
+    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+
+
+def mean_interval(means: Sequence[float], most: float | None = None, confidence: float = 0.95) -> Interval:
+    """Limits of the mean over tasks, clustered by task: however often a task was tried, it is one observation.
+
+    Wilson's interval with the number of trials that the spread over tasks amounts to (the effective sample size of
+    Korn and Graubard, Surv. Methodol. 24, 1998, p. 193): m (1 - m) n / s^2 for n tasks with mean m and variance s^2.
+    With one try a task and outcomes of 0 and 1 it is Wilson's interval itself. The effective number is never below n,
+    for no values between 0 and 1 vary more than those that are all 0 or 1.
+
+    Args:
+        means: one value a task, between 0 and 1: the mean over its tries.
+        most: upper limit of the effective number, as in the number of tries of all tasks; n^2 if None, that is, the
+            variance is never taken to be smaller than if one task of the n had been all or nothing.
+        confidence: how often such an interval holds the true mean, about.
+
+    Returns:
+        The limits; (0, 1) without a task.
+    """
+    if any(not 0 <= value <= 1 for value in means):
+        raise ValueError("a mean is not between 0 and 1")
+    n = len(means)
+    if n == 0:
+        return 0.0, 1.0
+    mean = fmean(means)
+    spread = math.fsum((value - mean) ** 2 for value in means) / (n - 1) / n if n > 1 else math.inf
+    limit = n * n if most is None else max(n, most)
+    trials = min(max(mean * (1 - mean) / spread, n), limit) if spread else limit
+    return _wilson(mean, trials if 0 < mean < 1 else n, confidence)
+
+
+def difference_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Limits of the mean paired difference; `mean_interval` on the scale from -1 to 1, or to the largest difference.
+
+    Args:
+        differences: one a task.
+        confidence: how often such an interval holds the true difference, about.
+
+    Returns:
+        The limits; (-1, 1) without a task.
+    """
+    reach = max(1.0, *map(abs, differences)) if differences else 1.0
+    low, high = mean_interval([(1 + difference / reach) / 2 for difference in differences], None, confidence)
+    return (2 * low - 1) * reach, (2 * high - 1) * reach
 
 
 def macro_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Interval:
@@ -55,12 +100,20 @@ def macro_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.95) 
     """
     if not counts or any(trials == 0 for _, trials in counts):
         return 0.0, 1.0
-    shares = [successes / trials for successes, trials in counts]
-    limits = [wilson_interval(successes, trials, confidence) for successes, trials in counts]
-    below = math.hypot(*(share - low for share, (low, _) in zip(shares, limits, strict=True)))
-    above = math.hypot(*(high - share for share, (_, high) in zip(shares, limits, strict=True)))
-    mean = fmean(shares)
-    return max(0.0, mean - below / len(counts)), min(1.0, mean + above / len(counts))
+    low, high = combined_interval([(s / n, wilson_interval(s, n, confidence)) for s, n in counts])
+    return max(0.0, low), min(1.0, high)  # rounding alone can miss the ends
+
+
+def combined_interval(parts: Sequence[tuple[float, Interval]]) -> Interval:
+    """Limits of the mean of independent figures from the limits of each, by the method of `macro_interval`.
+
+    Args:
+        parts: each figure and its limits; at least one.
+    """
+    below = math.hypot(*(figure - low for figure, (low, _) in parts))
+    above = math.hypot(*(high - figure for figure, (_, high) in parts))
+    mean = fmean(figure for figure, _ in parts)
+    return mean - below / len(parts), mean + above / len(parts)
 
 
 def mcnemar_exact(won: int, lost: int) -> float:
@@ -84,6 +137,87 @@ def mcnemar_exact(won: int, lost: int) -> float:
         ways = ways * (n - k + 1) // k
         tail += ways
     return min(1.0, 2 * tail / (1 << n))  # whole numbers up to the last division: exact for any n
+
+
+def sign_flip_exact(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the paired permutation test (Fisher's), clustered by task, in its exact form.
+
+    If neither policy is better, each task's difference would have come with the other sign as probably. The test
+    statistic is the sum; all 2^n ways to sign the differences are counted, none is drawn at random. With differences
+    of -1 and 1 it is McNemar's exact test.
+
+    The differences are first rounded to a grid: its steps are 1/2520 of the largest difference for up to 19 tasks and
+    1/60 for 417 to 1500, so that it takes less than a few seconds. Rounded differences are as symmetric as the others,
+    hence the test stays exact.
+
+    Args:
+        differences: one a task: the mean over the candidate's tries minus that over the baseline's.
+
+    Returns:
+        The probability of a sum at least as far from 0 as this one if neither is better; 1 without differences.
+    """
+    largest = max(map(abs, differences), default=0.0)
+    if largest == 0:
+        return 1.0
+    grid = next((steps for most, steps in _GRIDS.items() if len(differences) <= most), 12)
+    steps = [round(grid * difference / largest) for difference in differences]
+    sizes = [abs(step) for step in steps if step]
+    if not (total := sum(steps)):
+        return 1.0
+    if len(set(sizes)) == 1:
+        won = sum(step > 0 for step in steps)
+        return mcnemar_exact(won, len(sizes) - won)
+    # To sign them at random is to draw a subset that counts negatively; the sum is at most -|total| or at least
+    # |total| if that subset's sum is beyond either of two limits, which mirror each other.
+    limit = (sum(sizes) - abs(total)) // 2
+    return min(1.0, 2 * _subsets_up_to(sizes, limit) / (1 << len(sizes)))
+
+
+_GRIDS = {19: 2520, 59: 840, 416: 120, 1500: 60}
+"""Up to how many differences there are how many steps; all divide evenly by 12, for means of 2, 3, 4, 6 tries."""
+
+
+def _subsets_up_to(sizes: Sequence[int], limit: int) -> int:
+    """How many subsets have a sum of at most `limit`."""
+    bits = len(sizes) + 1  # no count has more
+    mask = (1 << (limit + 1) * bits) - 1
+    counts = 1  # a whole number as an array: how many subsets have the sum k stands in bits k * bits and following
+    for size in sorted(sizes):  # so that the number stays short for long
+        counts = (counts + (counts << size * bits)) & mask
+    width = limit + 1
+    while width > 1:  # adds the upper half of the fields to the lower; their total still fits into one
+        width = (width + 1) // 2
+        counts = (counts & ((1 << width * bits) - 1)) + (counts >> width * bits)
+    return counts
+
+
+def pass_at_k(tries: int, solved: int, k: int) -> float:
+    """Unbiased estimate of the probability that at least one of `k` tries solves a task.
+
+    ``1 - C(n - c, k) / C(n, k)`` for c of n tries solved (Chen et al., arXiv 2107.03374, eq. 1).
+
+    Raises:
+        ValueError: there were fewer than `k` tries, or more solved than tried.
+    """
+    _check_tries(tries, solved, k)
+    return 1 - math.comb(tries - solved, k) / math.comb(tries, k)
+
+
+def pass_hat_k(tries: int, solved: int, k: int) -> float:
+    """Unbiased estimate of the probability that all of `k` tries solve a task (pass^k).
+
+    ``C(c, k) / C(n, k)`` for c of n tries solved (Yao et al., arXiv 2406.12045).
+
+    Raises:
+        ValueError: there were fewer than `k` tries, or more solved than tried.
+    """
+    _check_tries(tries, solved, k)
+    return math.comb(solved, k) / math.comb(tries, k)
+
+
+def _check_tries(tries: int, solved: int, k: int) -> None:
+    if not (0 <= solved <= tries and 1 <= k <= tries):
+        raise ValueError(f"{solved} of {tries} tries solved say nothing about {k}")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -302,6 +302,7 @@ SPEC = EnvSpec(
     max_turns=100,  # AgentGym has 20; the expert needs 80 to 90 for 99 of 100 tasks, most of them to explore mazes
     success_above=0.0,
     metric="score",
+    task_type="level",
     expert=_expert,
     extra="babyai",
     inline=True,

@@ -264,6 +264,7 @@ SPEC = EnvSpec(
     facts=_facts,
     max_turns=15,
     success_above=0.99,
+    task_type="size",
     expert=expert,
     inline=True,
     tools=(Tool("move", "move {direction}", "moves one cell: up, down, left or right"),),

@@ -349,6 +349,7 @@ SPEC = EnvSpec(
     facts=_facts,
     max_turns=20,
     success_above=0.99,
+    task_type="depth",
     expert=expert,
     inline=True,
     tools=(

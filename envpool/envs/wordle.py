@@ -202,6 +202,7 @@ SPEC = EnvSpec(
     facts=_facts,
     max_turns=8,
     success_above=0.99,
+    task_type="repeats",
     expert=expert,
     inline=True,
     tools=(Tool("guess", "{word}", "guesses a word, its letters separated by spaces, as in 'p a n i c'"),),

@@ -1,0 +1,162 @@
+"""The report as one page: report.html, which needs no network, no server and no other file.
+
+What the page shows travels in it as JSON; its script draws it. The page's own policy (CSP) lets nothing else run and
+nothing be fetched, whatever an environment or a model wrote.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from rich.table import Table
+
+from agentgym import progress
+from agentgym.data.store import write_atomically
+from agentgym.errors import RunError
+from agentgym.evaluation import episodes
+from agentgym.evaluation.report import COLUMNS
+from agentgym.evaluation.scoreboard import terminal_table
+from agentgym.evaluation.unfinished import unfinished_report
+
+LIMIT = 5_000_000
+"""Most bytes of a page."""
+
+_SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def write_html(folder: Path) -> Path:
+    """Writes report.html of a run folder, from its report.json, its recipe and its trajectories.
+
+    A run of `fit` without a report.json is shown as far as it has come.
+
+    Args:
+        folder: the run folder of `fit` or `eval`.
+
+    Returns:
+        The page.
+
+    Raises:
+        AgentGymError: there is nothing to show yet, a file of the run is damaged, or the page cannot be written.
+    """
+    page = folder / "report.html"
+    write_atomically(page, render(_read(folder), folder).encode())
+    return page
+
+
+def rebuild(folder: Path) -> Path:
+    """Writes report.html anew and prints what it says: the table and the words.
+
+    Raises:
+        AgentGymError: as `write_html`.
+    """
+    report = _read(folder)
+    page = write_html(folder)
+    progress.show(_table(report))
+    for line in report.get("lines", []):
+        progress.show(line)
+    progress.show(f"wrote {page}")
+    return page
+
+
+def render(report: Mapping[str, Any], folder: Path) -> str:
+    """Returns the page.
+
+    Args:
+        report: as report.json has it.
+        folder: where the recipe and the trajectories are.
+    """
+    chosen = episodes.choose(folder / "trajectories")
+    recipe = folder / "recipe.yaml"
+    shown = {key: value for key, value in report.items() if key != "recipe"}
+    shown |= {
+        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        "model": report.get("recipe", {}).get("model", {}).get("name", ""),
+    }
+    frame = _frame(report, shown, 0, 0, chosen.total, "")
+    packed = episodes.pack(chosen.rows, LIMIT - len(frame.encode()) - 100)
+    return _frame(report, shown, packed.shown, packed.cut, chosen.total, packed.text)
+
+
+def _frame(report: Mapping[str, Any], shown: Mapping[str, Any], count: int, cut: int, total: int, packed: str) -> str:
+    style = _file("page.css")
+    script = "\n".join(_file(name) for name in _SCRIPTS)
+    data = {**shown, "episodes": {"shown": count, "total": total, "cut": cut}}
+    return Template(_file("page.html")).substitute(
+        title=html.escape(report["name"]),
+        summary=_summary(report.get("lines", [])),
+        policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:",
+        style=style,
+        script=script,
+        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES),
+        episodes=packed,
+    )
+
+
+def _summary(lines: Sequence[str]) -> str:
+    """The sentence that says what came out; more than four others are folded away."""
+    first, rest = lines[:1], [f"<p>{html.escape(line)}</p>" for line in lines[1:]]
+    if len(rest) > 4:
+        rest = ["<details>", f"<summary>{len(rest)} remarks</summary>", *rest, "</details>"]
+    return "\n".join([*(f"<p>{html.escape(line)}</p>" for line in first), *rest])
+
+
+def _file(name: str) -> str:
+    return (files("agentgym.evaluation") / "report_page" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Returns report.json, or what an unfinished run would have there; `unfinished` says which."""
+    path = folder / "report.json"
+    if not path.exists():
+        if not (folder / "recipe.yaml").exists():
+            raise RunError(f"{folder} is no run folder: name one, as in runs/agentevol")
+        return {**unfinished_report(folder).to_json(), "unfinished": True}
+    try:
+        report: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}; delete it and repeat the command that wrote it") from error
+    return {**report, "unfinished": False}
+
+
+def _table(report: Mapping[str, Any]) -> Table:
+    """The table of a report as the terminal shows it, out of report.json."""
+    if "players" in report:
+        first, rows = "player", {player["player"]: player for player in report["players"]}
+        figure, title = "headline", "% of what can be had, each environment by its metric"
+    else:
+        first, figure, title = "iteration", "success", "% of held-out tasks solved [95 % interval]"
+        rows = {f"{row['iteration']}" if row["iteration"] else "0 (BC)": row for row in report["iterations"]}
+        rows |= {"control": report["control"]} if report["control"] else {}
+    named = {name: part for row in rows.values() for name, part in row["environments"].items()}
+    environments = sorted(named)
+    parts = {
+        name: [*(row["environments"].get(n, {}) for n in environments), row["macro"]] for name, row in rows.items()
+    }
+    scored = [f"{name} (score)" if named[name].get("metric") == "score" else name for name in environments]
+    header = [first, *scored, "macro"]
+    cells = [[label, *(_cell(part, figure) for part in found)] for label, found in parts.items()]
+    if 1 + sum(max(len(name), len("[38-57]")) + 3 for name in header) > COLUMNS:
+        header, *cells = [list(column) for column in zip(header, *cells, strict=True)]
+    unfinished = ", unfinished" if report["unfinished"] else ""
+    return terminal_table(header, cells, title=f"{report['name']}{unfinished}: {title}")
+
+
+def _cell(part: Mapping[str, Any], figure: str) -> str:
+    """A figure and its limits in per cent; a question mark where nothing was finished."""
+    if part.get(figure) is None:
+        return "?"
+    low, high = part[f"{figure}_interval"]
+    return f"{100 * part[figure]:.1f}\n[{100 * low:.0f}-{100 * high:.0f}]".replace("--", " to -")

@@ -1,0 +1,80 @@
+"""What a run measured as names and numbers, for tracking; docs/tracking.md lists every name.
+
+What is not known (a share of no finished task) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from agentgym.evaluation.agenteval import EnvironmentResult, MacroResult, Result
+from agentgym.evaluation.report import Explored, Learned, Report
+
+Scalars = dict[str, float]
+"""Numbers by name."""
+
+
+def measured(phase: str, result: Result) -> Scalars:
+    """How a policy did on the held-out tasks.
+
+    Args:
+        phase: ``eval``, or ``control`` for the control.
+        result: its result.
+    """
+    numbers: dict[str, float | None] = {f"{phase}/coverage": _share(result.finished, result.tasks)}
+    parts: Mapping[str, EnvironmentResult | MacroResult] = {**result.environments, "macro": result.macro}
+    for name, part in parts.items():
+        low, high = part.success_interval
+        numbers |= {
+            f"{phase}/{name}/success": part.success,
+            f"{phase}/{name}/success_low": low,
+            f"{phase}/{name}/success_high": high,
+            f"{phase}/{name}/score": part.score,
+        }
+        if isinstance(part, EnvironmentResult):
+            numbers[f"{phase}/{name}/turns"] = part.turns
+            numbers[f"{phase}/{name}/coverage"] = _share(part.finished, part.tasks)
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def explored(found: Explored) -> Scalars:
+    """The funnel of an exploration."""
+    return {f"explore/{name}": number for name, number in asdict(found).items()}
+
+
+def learned(work: Learned) -> Scalars:
+    """What a learning phase consumed."""
+    return {f"learned/{name}": number for name, number in asdict(work).items() if number is not None}
+
+
+def concluded(report: Report) -> Scalars:
+    """The comparisons of the last iteration, and where the time went."""
+    numbers: dict[str, float | None] = {f"seconds/{what}": seconds for what, seconds in report.seconds.items()}
+    for comparison in report.comparisons:
+        name = "control" if comparison.baseline == "control" else "bc"
+        numbers |= {
+            f"against_{name}/{key}": getattr(comparison, key)
+            for key in ("difference", "p_value", "won", "lost", "tasks")
+        }
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def results(report: Report) -> tuple[list[str], list[list[str | float | None]]]:
+    """The report's table: header and rows, shares of held-out tasks solved between 0 and 1."""
+    rows = report.rows()
+    environments = sorted({name for result in rows.values() for name in result.environments})
+    header = ["iteration", *environments, "macro", "macro_low", "macro_high"]
+    return header, [
+        [
+            label,
+            *(result.environments[name].success if name in result.environments else None for name in environments),
+            result.macro.success,
+            *result.macro.success_interval,
+        ]
+        for label, result in rows.items()
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

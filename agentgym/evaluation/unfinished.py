@@ -1,0 +1,96 @@
+"""The report of a run that is not finished: from the files that its finished phases left."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, fields
+from itertools import count, takewhile
+from pathlib import Path
+
+from agentgym.data import store
+from agentgym.errors import RunError
+from agentgym.evaluation.agenteval import Result, summarize
+from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
+from agentgym.recipe import load_recipe
+from envpool import Task, get_spec
+
+_GO_ON = "go on with the run first, by the command that started it"
+
+
+def unfinished_report(folder: Path) -> Report:
+    """Builds the report of the iterations that were measured so far.
+
+    Args:
+        folder: the folder of a run of `fit`.
+
+    Raises:
+        AgentGymError: nothing was measured yet, or a file of the run is missing or damaged.
+    """
+    recipe = load_recipe(folder / "recipe.yaml")
+    measured = list(takewhile(lambda n: _measured(folder, n).exists(), count()))
+    if not measured:
+        raise RunError(f"{folder} has no report, and no iteration of it has been measured: {_GO_ON}")
+    ranges = {name: get_spec(name).score_range for name in recipe.environments}
+    solved: set[Task] = set()
+    return Report(
+        name=recipe.name,
+        seed=recipe.seed,
+        recipe=asdict(recipe),
+        iterations=[
+            Iteration(
+                iteration=number,
+                result=_result(_measured(folder, number), ranges),
+                learned=_learned(folder / f"it{number:03d}" / "done.json"),
+                explored=_explored(folder, number, solved) if number else None,
+            )
+            for number in measured
+        ],
+        control=None,  # it is measured last: with it the run is finished
+        seconds=_seconds(folder / "events.jsonl"),
+        versions=installed_versions(),
+        machine=describe_machine(),
+    )
+
+
+def _measured(folder: Path, number: int) -> Path:
+    return folder / "trajectories" / f"it{number:03d}-eval.parquet"
+
+
+def _result(path: Path, ranges: dict[str, tuple[float, float]]) -> Result:
+    return summarize(store.read([path]), ranges)
+
+
+def _learned(path: Path) -> Learned:
+    try:
+        done = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}; {_GO_ON}") from error
+    return Learned(**{field.name: done[field.name] for field in fields(Learned)})
+
+
+def _explored(folder: Path, number: int, solved: set[Task]) -> Explored:
+    """What an iteration's exploration brought; adds the tasks that it solved to `solved`."""
+    files = folder / "trajectories"
+    played = store.read(sorted(files.glob(f"it{number:03d}-explore-*.parquet")))
+    succeeded = [trajectory.task for trajectory in played if trajectory.success]
+    new = set(succeeded) - solved
+    solved |= new
+    return Explored(
+        tried=len(played),
+        finished=sum(trajectory.score is not None for trajectory in played),
+        errored=sum(trajectory.score is None for trajectory in played),
+        succeeded=len(succeeded),
+        kept=len(store.read([files / f"it{number:03d}-kept.parquet"])),
+        newly_solved=len(new),
+    )
+
+
+def _seconds(path: Path) -> dict[str, float]:
+    if not path.exists():
+        return {}
+    total: Counter[str] = Counter()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        total[event["event"]] += event["seconds"]
+    return {what: round(seconds, 1) for what, seconds in total.items()}

@@ -1,0 +1,514 @@
+"""The page of a run: what is in it, that nothing in it runs, and how it looks to a browser."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import math
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgym import cli
+from agentgym.data import store
+from agentgym.errors import DataError, RunError
+from agentgym.evaluation import Explored, Iteration, Learned, Report, Result, summarize
+from agentgym.evaluation.episodes import MOST, choose, evenly, fair_shares, pack
+from agentgym.evaluation.html import LIMIT, write_html
+from agentgym.evaluation.players import measure
+from agentgym.evaluation.scoreboard import EvalReport, Player
+from agentgym.manner import Manner
+from agentgym.recipe import save_recipe
+from agentgym.settings import EnvironmentSettings, FormatName, LearningSettings, ModelSettings, Prompt, Recipe
+from envpool import Completion, Split, StopReason, Task, Trajectory, Turn, get_spec
+
+NAMES = ("maze", "textcraft", "wordle")
+NASTY = (
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\"><!-- <![CDATA[",
+    "$title ${summary} \\u003c &lt;b&gt; ' \" ` {{x}}",
+    "\u2028\u2029\x00\ufeff\u202eright to left\U0001f600",
+    "one_word_without_any_place_to_break_it_" * 20,
+)
+WORDS = ["go", "to", "the", "red", "ball", "door", "north", "wall", "chest", "planks", "stick", "craft", "from", "left"]
+FACTS: dict[str, Any] = {
+    "seconds": {"expert": 0.8, "bc": 72.4, "explore": 194.6, "eval": 61.2, "learn": 301.9, "control": 15.3},
+    "versions": {"python": "3.11.2", "torch": "2.13.0", "lightning": "2.6.1"},
+    "machine": {"system": "Linux", "architecture": "x86_64", "cores": 2, "accelerators": []},
+}
+
+
+def episode(rng: random.Random, name: str, index: int, *, share: float, policy: str, sample: int = 0) -> Trajectory:
+    """An episode as an environment might play it; one in fifty fails, and one in ten says something nasty."""
+    solved, failed = rng.random() < share, rng.random() < 0.02
+    count = rng.randint(1, 4) if solved else 7
+    turns = []
+    for number in range(count):
+        thought, action, seen = (" ".join(rng.choices(WORDS, k=k)) for k in (14, 3, 25))
+        if rng.random() < 0.1:
+            seen = f"{seen}\n{rng.choice(NASTY)}"
+        if rng.random() < 0.05:
+            turns.append(Turn(Completion(f"I think that {thought}"), None, "Answer with 'Action:'.", 0.0))
+        else:
+            score = 1.0 if solved and number == count - 1 else 0.0
+            turns.append(Turn(Completion(f"Thought:\n{thought}.\n\nAction:\n{action}", (1, 2)), action, seen, score))
+    end = StopReason.DONE if solved else StopReason.MAX_TURNS
+    return Trajectory(
+        task=Task(name, index),
+        sample=sample,
+        policy=policy,
+        prompt=f"You are in {name}. {' '.join(WORDS)}. Answer with a thought and an action.",
+        observation=f"Goal: {' '.join(rng.choices(WORDS, k=6))}.\nYou see {' '.join(rng.choices(WORDS, k=20))}.",
+        turns=tuple(turns),
+        stop=StopReason.ERROR if failed else end,
+        score=None if failed else float(solved),
+        success=None if failed else solved,
+        error=f"step: the server answered 500 {rng.choice(NASTY)}" if failed else None,
+        version="1.0",
+        seconds=0.05 * count + rng.random(),
+    )
+
+
+def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, finished: bool = True) -> Path:
+    """Makes the folder of a run of `fit` as it would be, without any model.
+
+    Args:
+        folder: where.
+        tasks: held-out tasks of each environment.
+        tries: episodes explored in each environment and iteration.
+        iterations: besides behavioural cloning.
+        finished: whether there is a control and a report.
+    """
+    rng = random.Random(7)
+    environments = {name: EnvironmentSettings(expert=8, explore=tries, eval=tasks) for name in NAMES}
+    steps = LearningSettings(steps=900)
+    recipe = Recipe(name="trial", model=ModelSettings(name="tiny"), environments=environments, bc=steps, learn=steps)
+    folder.mkdir(parents=True)
+    save_recipe(recipe, folder / "recipe.yaml")
+
+    def played(name: str, indices: Iterable[int], share: float, iteration: int, phase: store.Phase) -> list[Trajectory]:
+        made = [episode(rng, env, i, share=share, policy=f"it{iteration:03d}/model") for i in indices for env in NAMES]
+        store.write(folder / "trajectories" / f"{name}.parquet", made, iteration=iteration, phase=phase)
+        return made
+
+    def measured(name: str, share: float, iteration: int, phase: store.Phase) -> Result:
+        ranges = dict.fromkeys(NAMES, (0.0, 1.0))
+        return summarize(played(name, range(10_000, 10_000 + tasks), share, iteration, phase), ranges)
+
+    played("expert", range(8), 1.0, 0, store.Phase.EXPERT)
+    rows, solved = [], set[Task]()
+    for n in range(iterations + 1):
+        explored = None
+        if n:
+            tried = played(f"it{n:03d}-explore-0", range(tries), 0.3 + 0.1 * n, n, store.Phase.EXPLORE)
+            kept = [t for t in tried if t.success]
+            store.write(folder / "trajectories" / f"it{n:03d}-kept.parquet", kept, iteration=n, phase=store.Phase.KEPT)
+            errored, new = sum(t.score is None for t in tried), {t.task for t in kept} - solved
+            solved |= new
+            explored = Explored(
+                tried=len(tried),
+                finished=len(tried) - errored,
+                errored=errored,
+                succeeded=len(kept),
+                kept=len(kept),
+                newly_solved=len(new),
+            )
+        learned = Learned(
+            steps=900 if n else 400, tokens=450_313 + 999 * n, trajectories=24 + 40 * n, loss=0.4 - 0.05 * n
+        )
+        (folder / f"it{n:03d}").mkdir()
+        done = {"model": "model", "seconds": 1.0, **asdict(learned)}
+        (folder / f"it{n:03d}" / "done.json").write_text(json.dumps(done))
+        result = measured(f"it{n:03d}-eval", 0.35 + 0.12 * n, n, store.Phase.EVAL)
+        rows.append(Iteration(iteration=n, result=result, learned=learned, explored=explored))
+    if finished:
+        result = measured("control-eval", 0.45, iterations, store.Phase.CONTROL)
+        control = Iteration(iteration=iterations, result=result, learned=replace(rows[-1].learned, trajectories=24))
+        report = Report(name="trial", seed=0, recipe=asdict(recipe), iterations=rows, control=control, **FACTS)
+        report.write(folder)
+    return folder
+
+
+class Chromium:
+    """A headless browser, spoken to over a pipe (DevTools protocol: JSON texts that end with a zero byte)."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        (self._reads, answers), (orders, self._writes) = os.pipe(), os.pipe()
+        # the browser reads from 3 and writes to 4, which may be in use here
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (orders, answers)]
+        as_3_and_4 = (
+            "import os, sys; [os.dup2(int(sys.argv[n]), n + 2) for n in (1, 2)]; os.execvp(sys.argv[3], sys.argv[3:])"
+        )
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        options = ["--headless=new", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}", *sandbox]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", as_3_and_4, *map(str, ends), program, *options],
+            pass_fds=ends,
+            stderr=subprocess.DEVNULL,
+        )
+        for end in (orders, answers, *ends):
+            os.close(end)
+        self._rest = b""
+        self._count = 0
+        self._session = ""
+        self.complaints: list[str] = []
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._count += 1
+        session = {"sessionId": self._session} if self._session else {}
+        message = {"id": self._count, "method": method, "params": parameters, **session}
+        os.write(self._writes, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+
+    def open(self, page: Path, width: int = 1280, height: int = 900, *, dark: bool = False, fragment: str = "") -> None:
+        """Loads a page and waits until its episodes are there; `complaints` gets what it says or fetches."""
+        self.complaints = []
+        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[feature])
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.ask("Page.navigate", url="about:blank")
+        self.ask("Page.navigate", url=page.as_uri() + fragment)
+        ready = (
+            "new Promise((done) => { const look = () => document.readyState === 'complete' && "
+            "document.documentElement?.dataset.ready ? done(true) : requestAnimationFrame(look); look(); })"
+        )
+        assert self.value(ready) is True
+
+    def value(self, expression: str) -> Any:
+        answer = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            text = {"text": key} if len(key) == 1 else {}
+            self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def screenshot(self, path: Path) -> None:
+        height = self.value("document.documentElement.scrollHeight")
+        width = self.value("innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        data = self.ask("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+        os.close(self._writes)
+        os.close(self._reads)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            part = os.read(self._reads, 1 << 16)
+            assert part, "the browser went away"
+            self._rest += part
+        line, self._rest = self._rest.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(line)
+        method, parameters = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(("file:", "data:")):
+            self.complaints.append(f"fetches {parameters['request']['url']}")
+        if method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+            self.complaints.append(json.dumps(parameters))
+        return message
+
+
+CONVERSATION = "document.querySelector('.talk').textContent"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with more episodes than a page shows."""
+    return write_html(run(tmp_path_factory.mktemp("runs") / "large", tasks=40, tries=200, iterations=3))
+
+
+def unpacked(page: Path) -> dict[str, Any]:
+    packed = re.search(r'id="episodes-data">([^<]*)</script>', page.read_text())
+    assert packed
+    return json.loads(zlib.decompress(base64.b64decode(packed[1])))
+
+
+def data(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="data">([^<]*)</script>', page.read_text())
+    assert found
+    return json.loads(found[1])
+
+
+def test_a_page_is_one_file_that_fetches_nothing_and_lets_only_its_own_script_run(large):
+    text = large.read_text()
+    assert not re.search(r"""\\b(src|href)=(?!"#|"data:,)""", text.split("<script", 1)[0])
+    assert "//cdn" not in text
+    assert "@import" not in text
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert policy[1].startswith("default-src 'none'; ")
+    assert "unsafe" not in policy[1]
+    assert text.count("<script") == text.count("</script>") == 3
+    assert large.stat().st_size < LIMIT
+
+
+def test_a_page_says_how_many_episodes_it_shows_and_takes_them_evenly(large):
+    shown = data(large)["episodes"]
+    assert shown == {"shown": MOST, "total": 3 * (8 + 4 * 40 + 40 + 3 * 200), "cut": 0}
+    episodes = unpacked(large)["episodes"]
+    assert len(episodes) == MOST
+    groups = Counter((e["phase"], e["iteration"], e["environment"]) for e in episodes)
+    assert len(groups) == 3 * (1 + 4 + 1 + 3)
+    assert {groups["expert", 0, name] for name in NAMES} == {8}
+    assert {groups["eval", 2, name] for name in NAMES} == {40}
+    explored = [count for (phase, *_), count in groups.items() if phase == "explore"]
+    assert max(explored) - min(explored) <= 1
+    assert len(unpacked(large)["prompts"]) == len(NAMES)
+    assert "token_ids" not in json.dumps(episodes)
+
+
+def test_kept_episodes_are_shown_once_and_marked(tmp_path):
+    folder = run(tmp_path / "run")
+    chosen = choose(folder / "trajectories")
+    kept = [row for row in chosen.rows if row["kept"]]
+    assert chosen.total == len(chosen.rows) == 3 * (8 + 3 * 12 + 12 + 2 * 20)
+    assert {row["phase"] for row in kept} == {"explore"}
+    assert len(kept) == sum(bool(row["success"]) for row in chosen.rows if row["phase"] == "explore")
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(0, 200))
+def test_shares_are_as_even_as_the_groups_allow(sizes, most):
+    shares = fair_shares(sizes, most)
+    assert sum(shares) == min(most, sum(sizes))
+    assert all(share <= size for share, size in zip(shares, sizes, strict=True))
+    cut = [share for share, size in zip(shares, sizes, strict=True) if share < size]
+    assert max(cut, default=0) - min(cut, default=0) <= 1
+    assert not cut or all(share <= min(cut) + 1 for share in shares)
+    for size, share in zip(sizes, shares, strict=True):
+        taken = evenly(range(size), share)
+        assert len(set(taken)) == share
+
+
+def test_texts_that_are_too_long_are_cut_with_a_note_before_episodes_are_left_out(tmp_path):
+    rng = random.Random(1)
+    noise = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=3_000)) for _ in range(40)]
+    turns = [(Turn(Completion("Action:\ngo"), "go", text, math.inf),) for text in noise]
+    played = [Trajectory(Task("maze", i), 0, "m", "p", "o", t, StopReason.DONE, 1.0, True) for i, t in enumerate(turns)]
+    store.write(tmp_path / "a.parquet", played, iteration=0, phase=store.Phase.EVAL)
+    rows = choose(tmp_path).rows
+    whole, cut, fewer = (pack(rows, room) for room in (200_000, 60_000, 2_000))
+    assert (whole.shown, whole.cut) == (40, 0)
+    assert (cut.shown, cut.cut) == (40, 1_000)
+    first = json.loads(zlib.decompress(base64.b64decode(cut.text)))["episodes"][0]["turns"][0]
+    assert first == ["Action:\ngo", "go", f"{noise[0][:1_000]} … [2,000 more characters]", None]
+    assert fewer.cut == 120
+    assert 0 < fewer.shown < 40
+    assert all(len(packed.text) <= room for packed, room in ((whole, 200_000), (cut, 60_000), (fewer, 2_000)))
+
+
+def test_the_same_folder_makes_the_same_page(tmp_path):
+    first, second = (write_html(run(tmp_path / name)).read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_a_run_that_is_not_finished_is_shown_as_far_as_it_came(tmp_path, capsys):
+    folder = run(tmp_path / "run", finished=False)
+    (folder / "events.jsonl").write_text('{"event": "bc", "at": 1, "seconds": 2.25}\n' * 2)
+    assert cli.main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "trial, unfinished" in printed
+    assert "AgentEvol after 2 iterations" in printed
+    shown = data(folder / "report.html")
+    assert shown["unfinished"] is True
+    assert shown["control"] is None
+    assert shown["seconds"] == {"bc": 4.5}
+    whole = json.loads((run(tmp_path / "whole") / "report.json").read_text())
+    assert shown["iterations"] == whole["iterations"]
+
+
+def test_the_command_prints_the_table_of_the_report_and_writes_the_page(tmp_path, capsys):
+    folder = run(tmp_path / "run")
+    assert cli.main(["report", str(folder)]) == 0
+    printed, report = capsys.readouterr().out, json.loads((folder / "report.json").read_text())
+    for row in (*report["iterations"], report["control"]):
+        assert f"{100 * row['macro']['success']:.1f}" in printed
+    assert report["lines"][0] in printed
+    assert data(folder / "report.html")["unfinished"] is False
+
+
+def test_a_folder_with_nothing_to_show_is_told_in_one_line(tmp_path, capsys):
+    for name, reason in (("nothing", "is no run folder"), ("started", "no iteration of it has been measured")):
+        folder = run(tmp_path / name, finished=False)
+        shutil.rmtree(folder / "trajectories")
+        if name == "nothing":
+            (folder / "recipe.yaml").unlink()
+        assert cli.main(["report", str(folder)]) == 2
+        said = capsys.readouterr().err
+        assert reason in said
+        assert said.count("\n") == 1
+    (folder / "report.json").write_text("{")
+    with pytest.raises(RunError, match="cannot read"):
+        write_html(folder)
+
+
+def test_a_damaged_trajectory_file_is_named(tmp_path):
+    folder = run(tmp_path / "run")
+    path = folder / "trajectories" / "expert.parquet"
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"expert\.parquet"):
+        write_html(folder)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+def test_a_browser_shows_the_page_without_complaint_or_sideways_scrolling(chromium, large, width, dark):
+    chromium.open(large, width, dark=dark)
+    assert chromium.value("document.documentElement.scrollWidth") <= width
+    assert chromium.value("document.querySelectorAll('#learning svg').length") == 1 + len(NAMES)
+    assert chromium.value("document.querySelector('#comparisons table').rows.length") == len(NAMES) + 2
+    assert "Showing 2,000 of " in chromium.value("document.querySelector('#trajectories .note').textContent")
+    background = chromium.value("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) < 200) == dark
+    assert chromium.complaints == []
+
+
+def test_whatever_an_environment_says_is_text(chromium, large):
+    chromium.open(large)
+    for nasty in NASTY[:3]:
+        chromium.value(
+            f"(() => {{ const box = document.querySelector('input[type=search]'); box.value = {json.dumps(nasty)};"
+            "box.dispatchEvent(new Event('input')); return new Promise((done) => setTimeout(done, 200)); })()"
+        )
+        assert nasty in chromium.value(CONVERSATION)
+        assert chromium.value("document.querySelector('.talk mark').textContent") == nasty
+    assert chromium.value("document.title") == "trial · agentgym"
+    assert chromium.value("document.querySelectorAll('main img, main script').length") == 0
+    assert chromium.complaints == []
+
+
+def test_the_list_is_walked_with_the_keyboard_and_holds_only_the_rows_in_sight(chromium, large):
+    chromium.open(large)
+    title = "document.querySelector('.read h3').textContent"
+    position = "Number(document.querySelector('.row[aria-selected=true]').getAttribute('aria-posinset'))"
+    chromium.value("document.querySelector('.list').focus()")
+    chromium.press("ArrowDown", "ArrowDown", "ArrowUp")
+    assert chromium.value(position) == 2
+    chromium.press("End")
+    assert chromium.value(position) == MOST
+    assert chromium.value("document.querySelectorAll('.row').length") < 60
+    chromium.value("new Promise((done) => setTimeout(done, 400))")
+    assert chromium.value("location.hash") == f"#episode-{MOST - 1}"
+    last = chromium.value(title)
+    chromium.press("Home", "Enter")
+    assert chromium.value(title) != last
+    assert chromium.value("document.activeElement.className") == "talk"
+    chromium.press("Escape")
+    assert chromium.value("document.activeElement.className") == "list"
+    chromium.press("/")
+    assert chromium.value("document.activeElement.type") == "search"
+
+
+def test_the_list_is_narrowed_by_environment_outcome_and_phase(chromium, large):
+    chromium.open(large)
+    episodes = unpacked(large)["episodes"]
+    choose_in = (
+        "((name, value) => {{ const box = document.querySelector(`[name=${{name}}]`); box.value = value;"
+        "box.dispatchEvent(new Event('change')); return document.querySelector('.found span').textContent; }})({}, {})"
+    )
+    wanted = [e for e in episodes if e["environment"] == "maze"]
+    said = chromium.value(choose_in.format("'Environment'", "'maze'"))
+    assert said == f"{len(wanted):,} of 2,000 episodes"
+    wanted = [e for e in wanted if e["score"] is None]
+    assert chromium.value(choose_in.format("'Outcome'", "'errored'")).startswith(f"{len(wanted)} of ")
+    wanted = [e for e in wanted if e["phase"] == "explore" and e["iteration"] == 2]
+    assert chromium.value(choose_in.format("'Phase'", "'iteration 2, explored'")).startswith(f"{len(wanted)} of ")
+    assert chromium.value("document.querySelector('.read h3').textContent") == wanted[0]["item_id"]
+    assert wanted[0]["error"] in chromium.value(CONVERSATION)
+
+
+def test_a_narrow_screen_shows_the_list_or_the_conversation(chromium, large):
+    chromium.open(large, 400, 800)
+    visible = "['.pick', '.read'].map((name) => document.querySelector(name).offsetParent !== null)"
+    assert chromium.value(visible) == [True, False]
+    chromium.value("document.querySelectorAll('.row')[3].click()")
+    assert chromium.value(visible) == [False, True]
+    chromium.value("document.querySelector('.back').click()")
+    assert chromium.value(visible) == [True, False]
+    assert chromium.value("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_link_to_an_episode_opens_it(chromium, large):
+    chromium.open(large, fragment="#episode-700")
+    shown = chromium.value("document.querySelector('.read h3').textContent")
+    assert shown == unpacked(large)["episodes"][700]["item_id"]
+
+
+def test_the_page_of_an_evaluation_shows_players_kinds_of_tasks_and_several_tries(chromium, tmp_path):
+    rng, players = random.Random(3), []
+    manner = Manner(Prompt.full, FormatName.react, 8192, 512)
+    specs = {name: get_spec(name) for name in NAMES}
+    tasks = [task for spec in specs.values() for task in spec.select(Split.EVAL, 20, seed=0)]
+    for name, share in (("random", 0.1), ("runs/a/it003/model", 0.6)):
+        files, played = [], []
+        for sample in range(4):
+            made = [episode(rng, t.environment, t.index, share=share, policy="m", sample=sample) for t in tasks]
+            file = tmp_path / "trajectories" / f"eval-{len(players)}-{sample}.parquet"
+            store.write(file, made, iteration=0, phase=store.Phase.EVAL)
+            files.append(file.name)
+            played += made
+        measured = measure(played, specs)
+        players.append(Player(name=name, manner=manner, taught=True, played=measured, trajectories=files))
+    EvalReport(name="bench", seed=0, recipe={}, players=players, **FACTS).write(tmp_path)
+    page = write_html(tmp_path)
+    chromium.open(page)
+    assert chromium.value("document.querySelectorAll('#tries svg').length") == len(NAMES)
+    assert chromium.value("document.querySelectorAll('#types table').length") == len(NAMES)
+    assert chromium.value("document.querySelectorAll('#comparisons tr').length") == len(NAMES) + 2
+    macro = players[1].played.macro.headline
+    assert f"{100 * macro:.1f} %" in chromium.value("document.querySelectorAll('.tile')[1].textContent")
+    options = chromium.value("[...document.querySelector('[name=Player]').options].map((o) => o.value)")
+    assert options == ["", "random", "runs/a/it003/model"]
+    assert chromium.complaints == []
+    chromium.open(page, 400)
+    assert chromium.value("document.documentElement.scrollWidth") <= 400
+
+
+def test_nothing_in_a_report_becomes_markup(chromium, tmp_path):
+    folder = run(tmp_path / "run")
+    report = json.loads((folder / "report.json").read_text())
+    report |= {"name": NASTY[0], "lines": [NASTY[1], *NASTY[:3]], "machine": {"system": NASTY[0]}}
+    (folder / "report.json").write_text(json.dumps(report))
+    chromium.open(write_html(folder))
+    assert chromium.value("document.querySelector('h1').textContent") == NASTY[0]
+    assert chromium.value("document.querySelector('.summary p').textContent") == NASTY[1]
+    assert chromium.value("document.title") == f"{NASTY[0]} · agentgym"
+    assert chromium.value("document.querySelectorAll('script').length") == 3
+    assert chromium.complaints == []
