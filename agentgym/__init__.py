@@ -1,12 +1,12 @@
 """Teaches a language model to act in many text environments, on PyTorch Lightning.
 
-    cli            the commands; catalogue: what `agentgym envs` shows
+    cli            the commands; catalogue: what `agentgym envs` shows; traj: trajectory files
     recipe         YAML and overrides to a checked Recipe; settings: its schema; checks: what can be wrong;
                    modulefinder: what a module offers, without importing it
-    fit            the method on one page; evaluate: playing without learning
+    fit            the method on one page; evaluate: playing without learning; compare: runs against each other
     workers        processes that play and learn beside the main one
     learn, play    the two kinds of work; selection: what exploration is learned from; runfolder: what lies where
-    models         a model and its tokenizer; LoRA; strategies: training on several devices
+    models         a model and its tokenizer; LoRA; strategies: training on several devices; manner: how it was taught
     data/          codec (turns to tokens and back), packing, datamodule, store (Parquet)
     modules/       the LightningModules that learn: AgentModule and what is made of it
     generation/    a policy that is a model in this process: engine, sampling

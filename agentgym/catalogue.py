@@ -51,7 +51,8 @@ def show_environment(name: str, console: Console | None = None) -> None:
         f"{spec.name} (version {spec.version}): {spec.summary}",
         "tasks: " + ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split),
         f"turn limit {spec.max_turns}; scores {low:g} to {high:g}, success above {spec.success_above:g};"
-        f" benchmarks report {spec.metric}; {'has an' if spec.expert else 'no'} expert",
+        f" benchmarks report {spec.metric}{f' by {spec.task_type}' if spec.task_type else ''};"
+        f" {'has an' if spec.expert else 'no'} expert",
         "facts for `where`:\n" + "\n".join(facts),
         "instructions (prompt: full):\n" + _indented(f"{spec.instructions}\n\n{REACT.instructions}"),
         "instructions (prompt: brief):\n" + _indented(spec.brief),

@@ -18,16 +18,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agentgym.errors import RecipeError
+from agentgym.errors import DataError, RecipeError
+from agentgym.modelserver import complaints_about as complaints_about_endpoint
+from agentgym.modelserver import complaints_before_playing
 from agentgym.modulefinder import find_module, names_of
+from agentgym.panel import load_panel
 from agentgym.settings import (
+    EndpointSettings,
     EnvironmentSettings,
+    EvalSettings,
     EvolSettings,
     GenerationSettings,
     LearningSettings,
     LoraSettings,
     ModelSettings,
     PoolSettings,
+    Prompt,
     Recipe,
     StrategyName,
     TinySettings,
@@ -43,6 +49,9 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 FSDP_PRECISIONS = ("32-true", "bf16-mixed")
 PLAYERS = ("expert", "random")
 """Names of players that need no model; they can be measured and can collect, but not learn."""
+
+DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
+"""What the name of a trajectory file ends with."""
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to answer when a run begins."""
@@ -85,6 +94,7 @@ _SHARE = _Range(0, 1)
 _RANGES: Mapping[type, Mapping[str, _Range]] = {
     Recipe: {"seed": _ZERO},
     ModelSettings: {"context": _ONE},
+    EndpointSettings: {"concurrency": _ONE, "seconds": _POSITIVE, "retries": _ZERO},
     TinySettings: {
         "hidden": _ONE,
         "layers": _ONE,
@@ -112,7 +122,15 @@ _RANGES: Mapping[type, Mapping[str, _Range]] = {
         "warmup": _SHARE,
         "clip": _POSITIVE,
     },
-    EvolSettings: {"iterations": _ZERO, "samples": _ONE, "temperature": _ZERO, "top_p": _Range(0, 1, above=True)},
+    EvolSettings: {
+        "iterations": _ZERO,
+        "samples": _ONE,
+        "temperature": _ZERO,
+        "top_p": _Range(0, 1, above=True),
+        "top_k": _ZERO,
+        "min_p": _SHARE,
+    },
+    EvalSettings: {"samples": _ONE, "limit": _ONE},
     GenerationSettings: {"max_tokens": _ONE, "batch": _ONE},
     PoolSettings: {
         "sessions": _ONE,
@@ -131,11 +149,14 @@ def complaints_about(recipe: Recipe) -> list[Complaint]:
         *_numbers(recipe),
         *_run(recipe),
         *_model(recipe.model, recipe.generation),
+        *_endpoint(recipe.model),
         *_learner(recipe.module),
         *_imports(recipe.imports),
         *_environments(recipe),
-        *_data(recipe.data),
+        *_panel(recipe),
+        *_data(recipe.data, recipe.prompt),
         *_learning(recipe),
+        *_players(recipe),
         *_trainer(recipe.trainer),
     ]
 
@@ -156,13 +177,16 @@ def check_fit(recipe: Recipe) -> None:
         RecipeError: with all complaints.
     """
     complaints = list(_reachable(recipe))
-    if recipe.trainer.devices * recipe.trainer.num_nodes > 1:
-        text = "this version learns on one device: set trainer.devices=1 trainer.num_nodes=1"
-        complaints.append(Complaint("trainer.devices", text))
+    if recipe.trainer.devices * recipe.trainer.num_nodes > 1 and recipe.pool.workers > 1:
+        text = "with several devices every process of the run plays its share by itself: set pool.workers=1"
+        complaints.append(Complaint("pool.workers", text))
     if recipe.model.name in PLAYERS:
         complaints.append(
             Complaint("model.name", f"{recipe.model.name!r} cannot learn: name a model, or use `agentgym eval`")
         )
+    if recipe.model.endpoint is not None:
+        text = "a model behind a server cannot learn: leave it out to train a model here, or use `agentgym eval`"
+        complaints.append(Complaint("model.endpoint", text))
     if not learns(recipe):
         complaints.append(Complaint("", "nothing to learn from: set environments.NAME.expert or data"))
     if recipe.evol.iterations and not any(e.explore for e in recipe.environments.values()):
@@ -178,9 +202,53 @@ def check_play(recipe: Recipe, split: Split) -> None:
     """
     complaints = list(_reachable(recipe))
     count = COUNTS[split]
-    if not any(getattr(e, count) for e in recipe.environments.values()):
+    pinned = split is Split.EVAL and recipe.panel is not None
+    if not pinned and not any(getattr(e, count) for e in recipe.environments.values()):
         complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
+    model = recipe.model
+    if model.endpoint is not None and model.name not in PLAYERS and not complaints:
+        request = {
+            "temperature": 0.0 if split is Split.EVAL else recipe.evol.temperature,
+            "top_p": recipe.evol.top_p,
+            "max_tokens": recipe.generation.max_tokens,
+        }
+        found = complaints_before_playing(model.endpoint, model.name, model.context, request)
+        complaints.extend(itertools.starmap(Complaint, found))
     _raise(complaints)
+
+
+def players_of(recipe: Recipe) -> list[str]:
+    """Whom `agentgym eval` measures."""
+    return recipe.eval.players or [recipe.model.name]
+
+
+def check_eval(recipe: Recipe) -> None:
+    """Checks what `agentgym eval` needs of a recipe.
+
+    Raises:
+        RecipeError: with all complaints.
+    """
+    players = players_of(recipe)
+    if recipe.model.name not in players:  # then nobody plays behind the model's endpoint
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, endpoint=None))
+    check_play(recipe, Split.EVAL)
+    complaints = [text for player in players for text in _player(player, recipe)]
+    _raise([Complaint("eval.players" if recipe.eval.players else "model.name", text) for text in complaints])
+
+
+def _player(player: str, recipe: Recipe) -> Iterator[str]:
+    """What keeps a player from being measured."""
+    if player == "tiny":
+        yield "`tiny` is built by `agentgym fit`: name the folder of its model, as in runs/agentevol/it004/model"
+    if player != "expert":
+        return
+    for name, settings in recipe.environments.items():
+        if recipe.panel is None and not settings.eval:
+            continue
+        if get_spec(name).expert is None:
+            yield f"{name} has no expert: leave the player or the environment out"
+        elif settings.endpoints or settings.processes:
+            yield f"the expert of {name} plays in this process only: set endpoints=[] and processes=0 for it"
 
 
 def learns(recipe: Recipe) -> bool:
@@ -253,7 +321,9 @@ def _run(recipe: Recipe) -> Iterator[Complaint]:
 def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Complaint]:
     tiny = model.tiny
     looks_like_path = model.name.startswith((".", "/", "~")) or model.name.count("/") > 1 or "\\" in model.name
-    if looks_like_path or Path(model.name).is_dir():
+    if model.endpoint is not None and not model.endpoint.tokens:
+        pass  # the server's own name of it
+    elif looks_like_path or Path(model.name).is_dir():
         if not (Path(model.name).expanduser() / "config.json").is_file():
             what = "holds no config.json" if Path(model.name).is_dir() else "does not exist"
             yield Complaint("model.name", f"the folder {model.name!r} {what}: name a folder in the Hugging Face layout")
@@ -271,6 +341,17 @@ def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Com
     if generation.max_tokens >= model.context:
         text = f"{generation.max_tokens} tokens of one answer leave no room in a context of {model.context}"
         yield Complaint("generation.max_tokens", text)
+
+
+def _endpoint(model: ModelSettings) -> Iterator[Complaint]:
+    if model.endpoint is None:
+        return
+    for name, text in complaints_about_endpoint(model.endpoint):
+        yield Complaint(f"model.endpoint.{name}", text)
+    if model.name == "tiny":
+        yield Complaint("model.name", "`tiny` is built here, and model.endpoint names a server: name its model")
+    elif not model.name.strip() or not model.name.isprintable():
+        yield Complaint("model.name", f"{model.name!r} names no model: write what the server calls it")
 
 
 def _learner(path: str) -> Iterator[Complaint]:
@@ -365,16 +446,43 @@ def _matches(facts: Mapping[str, int | str], where: Mapping[str, list[Any]]) -> 
     return all(facts[fact] in allowed for fact, allowed in where.items())
 
 
-def _data(files: list[str]) -> Iterator[Complaint]:
-    for name in files:
-        path = Path(name)
-        if not path.is_file():
+def _panel(recipe: Recipe) -> Iterator[Complaint]:
+    if recipe.panel is None:
+        return
+    try:
+        panel = load_panel(recipe.panel)
+    except DataError as error:
+        yield Complaint("panel", str(error))
+        return
+    for name, settings in recipe.environments.items():
+        if settings.eval:
+            text = f"the panel {recipe.panel} says which tasks are measured: leave it out, or leave out `panel`"
+            yield Complaint(f"environments.{name}.eval", text)
+        try:
+            panel.tasks(name, served=bool(settings.endpoints))
+        except DataError as error:
+            yield Complaint(f"environments.{name}", str(error))
+        except EnvPoolError:
+            continue  # an unknown environment has its complaint already
+
+
+def _data(sources: list[str], prompt: Prompt) -> Iterator[Complaint]:
+    for name in sources:
+        path = Path(name).expanduser()
+        if name.startswith("hf://"):
+            if not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?", name):
+                yield Complaint("data", f"{name!r} names no data set: write hf://OWNER/DATASET")
+        elif path.is_dir():
+            if not any(file.suffix in DATA_SUFFIXES for file in path.rglob("*")):
+                yield Complaint("data", f"the folder {name!r} holds no trajectory file ({', '.join(DATA_SUFFIXES)})")
+        elif not path.is_file():
             near = [str(p) for p in path.parent.glob("*") if p.is_file()]
             yield Complaint("data", f"there is no file {name!r}{did_you_mean(name, near)}")
-        elif path.suffix not in (".json", ".parquet"):
-            yield Complaint(
-                "data", f"{name!r} is no trajectory file: its name should end in .json (AgentTraj) or .parquet"
-            )
+        elif path.suffix not in DATA_SUFFIXES:
+            endings = ".json (AgentTraj), .jsonl (a record a line) or .parquet"
+            yield Complaint("data", f"{name!r} is no trajectory file: its name should end in {endings}")
+    if prompt is Prompt.from_data and not sources:
+        yield Complaint("prompt", "from_data takes the words from trajectory files: name some in `data`")
 
 
 def _learning(recipe: Recipe) -> Iterator[Complaint]:
@@ -390,6 +498,21 @@ def _learning(recipe: Recipe) -> Iterator[Complaint]:
         )
 
 
+def _players(recipe: Recipe) -> Iterator[Complaint]:
+    players = recipe.eval.players
+    for player in sorted({player for player in players if players.count(player) > 1}):
+        yield Complaint("eval.players", f"{player!r} is there {players.count(player)} times: name it once")
+    for player in dict.fromkeys(players):
+        if player != recipe.model.name:  # that one was looked at already
+            alone = dataclasses.replace(recipe.model, name=player, endpoint=None)
+            for key, text in _model(alone, recipe.generation):
+                if key == "model.name":
+                    yield Complaint("eval.players", text)
+    if recipe.evol.temperature == 0 and recipe.eval.samples > 1:
+        text = f"{recipe.eval.samples} tries at temperature 0 are all the same: raise evol.temperature"
+        yield Complaint("eval.samples", text)
+
+
 def _trainer(trainer: TrainerSettings) -> Iterator[Complaint]:
     if trainer.accelerator not in ACCELERATORS:
         near = did_you_mean(trainer.accelerator, ACCELERATORS)
@@ -400,6 +523,7 @@ def _trainer(trainer: TrainerSettings) -> Iterator[Complaint]:
     elif trainer.strategy is StrategyName.fsdp and trainer.precision not in FSDP_PRECISIONS:
         text = f"{trainer.precision!r} does not go with fsdp: use {' or '.join(FSDP_PRECISIONS)}"
         yield Complaint("trainer.precision", text)
-    devices = trainer.devices * trainer.num_nodes
-    if trainer.strategy is StrategyName.auto and devices > 1:
-        yield Complaint("trainer.strategy", f"`auto` uses one device, not {devices}: set it to ddp or fsdp")
+    if trainer.offload and trainer.strategy is not StrategyName.fsdp:
+        yield Complaint("trainer.offload", "only fsdp can do it: set trainer.strategy=fsdp")
+    if trainer.accelerator == "mps" and trainer.devices * trainer.num_nodes > 1:
+        yield Complaint("trainer.devices", "mps is one device: set trainer.devices=1 trainer.num_nodes=1")

@@ -2,7 +2,7 @@
 
 AgentGymError
 ├── RecipeError      a recipe or an override is wrong; carries all complaints together
-├── DataError        a trajectory file cannot be used
+├── DataError        a trajectory file, a list of tasks or a panel cannot be used
 ├── ModelError       a model or tokenizer cannot be loaded, or its chat template cannot be used
 └── RunError         a run folder belongs to another recipe, or cannot be written
 """
@@ -29,7 +29,7 @@ class RecipeError(AgentGymError):
 
 
 class DataError(AgentGymError):
-    """A trajectory file cannot be used."""
+    """A trajectory file, a list of tasks or a panel cannot be used."""
 
 
 class ModelError(AgentGymError):

@@ -6,20 +6,27 @@ command goes on where it was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from agentgym import hooks, progress
 from agentgym.checks import check_fit, check_recipe
 from agentgym.data import store
-from agentgym.data.agenttraj import load_agenttraj
+from agentgym.data.imports import QUARANTINE, check_any, import_files, write_quarantine
+from agentgym.data.prompts import data_prompts
+from agentgym.data.sources import find
 from agentgym.errors import DataError
+from agentgym.evaluation import scalars
 from agentgym.evaluation.agenteval import Result, summarize
+from agentgym.evaluation.html import write_html
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
 from agentgym.learn import Learned, LearnJob, learn, module_class
+from agentgym.overlap import overlap_of
 from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
+from agentgym.ranks import ALONE, Ranks, join
 from agentgym.runfolder import RunFolder
 from agentgym.selection import keep
 from agentgym.settings import Merge, Recipe, Start
@@ -34,48 +41,69 @@ TINY = "tiny"
 def fit(recipe: Recipe) -> Report:
     """Runs a recipe, or goes on with it, and returns the report that it also prints and writes.
 
+    With several devices every process of the run calls this (see `agentgym.ranks`).
+
     Raises:
         AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe, its files or its
             model is said before anything is written.
     """
-    progress.quiet()
-    check_recipe(recipe)
-    check_fit(recipe)
-    module_class(recipe.module)
-    for file in recipe.data:
-        read_data(Path(file), skip_damaged=recipe.skip_damaged)
-    if recipe.model.name != TINY:
-        from agentgym.models import check_model
-
-        check_model(recipe.model.name)
+    prepare(recipe)
+    ranks = join(recipe.trainer)
+    ranks.first_does(lambda: RunFolder(recipe))
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
     tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
     try:
-        with Workers(recipe, folder) as workers:
-            report = _Fit(recipe, folder, workers, tracker).run()
-        report.write(folder.path)
+        with Workers(recipe, folder, ranks) as workers:
+            report = _Fit(recipe, folder, workers, tracker, ranks).run()
+        ranks.first_does(lambda: report.write(folder.path))
+        ranks.first_does(lambda: write_html(folder.path))
         progress.show(report)
         return report
     finally:
         tracker.finish()
 
 
+def prepare(recipe: Recipe) -> None:
+    """Looks at the recipe, its files and its model.
+
+    Raises:
+        AgentGymError: something is wrong with them.
+    """
+    progress.quiet()
+    check_recipe(recipe)
+    check_fit(recipe)
+    module_class(recipe.module)
+    for file in recipe.data:
+        read_data(file)
+    data_prompts(recipe)
+    if recipe.model.name != TINY:
+        from agentgym.models import check_model
+
+        check_model(recipe.model.name)
+
+
 class _Fit:
     """One run of a recipe."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers, tracker: Tracker) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, workers: Workers, tracker: Tracker, ranks: Ranks = ALONE
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.workers = workers
         self.tracker = tracker
+        self.ranks = ranks
         self.steps = 0
         self._solved: set[Task] = set()
 
     def run(self) -> Report:
         recipe = self.recipe
-        expert = expert_set(recipe, self.folder)
-        base = base_model(recipe, self.folder, expert)
+        expert = self.folder.trajectories("expert")
+        self._make(expert, lambda: expert_set(recipe, self.folder))
+        for line in overlap_of(recipe, store.read([expert])):
+            progress.show(line)
+        base = self._base(expert)
         bc = self.clone(base, expert)
         iterations = [Iteration(iteration=0, result=self.measure(bc.model, 0), learned=_work(bc))]
         current, control = bc.model, bc
@@ -87,7 +115,7 @@ class _Fit:
             current = evolved.model
             result = self.measure(current, number)
             iterations.append(Iteration(iteration=number, result=result, learned=_work(evolved), explored=explored))
-        return Report(
+        report = Report(
             name=recipe.name,
             seed=recipe.seed,
             recipe=asdict(recipe),
@@ -97,6 +125,10 @@ class _Fit:
             versions=installed_versions(),
             machine=describe_machine(),
         )
+        last = iterations[-1].iteration
+        self.tracker.log(scalars.concluded(report), last, self.steps)
+        self.tracker.log_table("results", *scalars.results(report), last)
+        return report
 
     def clone(self, base: str, expert: Path) -> Learned:
         """Iteration 0: behavioural cloning of the expert set."""
@@ -129,8 +161,8 @@ class _Fit:
             if evol.only_unsolved:
                 solved |= {t.task for t in keep(played, recipe.environments, evol.dedup)}
         kept = keep([*carried, *played], recipe.environments, evol.dedup)
-        if not self._kept(number).exists():
-            store.write(self._kept(number), kept, iteration=number, phase=store.Phase.EXPLORE)
+        write = partial(store.write, iteration=number, phase=store.Phase.KEPT)
+        self._make(self._kept(number), lambda: write(self._kept(number), kept))
         explored = Explored(
             tried=len(played),
             finished=sum(t.score is not None for t in played),
@@ -140,6 +172,7 @@ class _Fit:
             newly_solved=len({t.task for t in played if t.success} - self._solved),
         )
         self._solved |= {t.task for t in played if t.success}
+        self.tracker.log(scalars.explored(explored), number, self.steps)
         self.tracker.log_trajectories(played, number, "explored")
         return explored, self._kept(number)
 
@@ -154,10 +187,10 @@ class _Fit:
         beside = self._job(control.model, [expert], number, self.folder.control(number))
         if self.recipe.learn.steps is None:  # how many steps the epochs are is known afterwards
             evolved = self._learn(job, title, number)
-            return evolved, learn(self.recipe, replace(beside, steps=evolved.steps))
+            return evolved, learn(self.recipe, replace(beside, steps=evolved.steps), ranks=self.ranks)
         learned: list[Learned] = []
         self.workers.learn_beside(beside, lambda: learned.append(self._learn(job, title, number)))
-        return learned[0], learn(self.recipe, beside)
+        return learned[0], learn(self.recipe, beside, ranks=self.ranks)
 
     def measure(self, model: str, number: int) -> Result:
         """Plays the evaluation tasks greedily."""
@@ -169,7 +202,7 @@ class _Fit:
         result = self._measure(control.model, number, store.Phase.CONTROL, "control-eval", "measuring the control")
         phases = [learn(self.recipe, self._job("", [], n, self.folder.control(n))) for n in range(1, number + 1)]
         steps, tokens = sum(p.steps for p in phases), sum(p.tokens for p in phases)
-        work = Work(steps=steps, tokens=tokens, trajectories=bc.trajectories)
+        work = Work(steps=steps, tokens=tokens, trajectories=bc.trajectories, loss=phases[-1].loss)
         return Iteration(iteration=number, result=result, learned=work)
 
     def _measure(self, model: str, number: int, phase: store.Phase, name: str, title: str) -> Result:
@@ -186,8 +219,7 @@ class _Fit:
         )
         played = self.workers.play(job, title)
         result = summarize(played, {name: get_spec(name).score_range for name in self.recipe.environments})
-        scalars = {f"{phase}/{name}/success": r.success for name, r in result.environments.items()}
-        self.tracker.log({**scalars, f"{phase}/macro/success": result.macro.success}, number)
+        self.tracker.log(scalars.measured(str(phase), result), number, self.steps)
         self.tracker.log_trajectories(played, number, str(phase))
         return result
 
@@ -198,10 +230,11 @@ class _Fit:
         callbacks = [hooks.LearningBar(title, settings.steps)]
         if started:
             with self.folder.timed("bc" if job.bc else "learn"):
-                learned = learn(self.recipe, job, logger=logger, callbacks=callbacks)
+                learned = learn(self.recipe, job, logger=logger, callbacks=callbacks, ranks=self.ranks)
         else:
             learned = learn(self.recipe, job)
         self.steps += learned.steps
+        self.tracker.log(scalars.learned(_work(learned)), number, self.steps)
         return learned
 
     def _job(self, start: str, data: Sequence[Path], number: int, folder: Path, *, bc: bool = False) -> LearnJob:
@@ -214,58 +247,76 @@ class _Fit:
             folder=folder,
         )
 
+    def _base(self, expert: Path) -> str:
+        """The model before any learning: a hub id or folder, or the tiny model, built here."""
+        model, path = self.recipe.model, self.folder.path / "base"
+        if model.name != TINY:
+            return model.name
+        self._make(path, lambda: self._build_tiny(path, expert))
+        return str(path)
+
+    def _build_tiny(self, path: Path, expert: Path) -> None:
+        from agentgym.models import build_tiny
+
+        model = self.recipe.model
+        texts = [message.content for trajectory in store.read([expert]) for message in trajectory.messages]
+        build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path)
+
+    def _make(self, path: Path, write: Callable[[], object]) -> None:
+        """Lets the first rank write what is not there yet. Only that one looks: others might look after it wrote."""
+        self.ranks.first_does(lambda: path.exists() or write())
+
     def _kept(self, number: int) -> Path:
         return self.folder.trajectories(f"it{number:03d}-kept")
 
 
 def _work(learned: Learned) -> Work:
-    return Work(steps=learned.steps, tokens=learned.tokens, trajectories=learned.trajectories)
+    return Work(
+        steps=learned.steps,
+        tokens=learned.tokens,
+        trajectories=learned.trajectories,
+        loss=learned.loss,
+        cut=learned.cut,
+    )
 
 
 def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
     """Writes the expert set: what the environments' experts did, and the trajectory files of the recipe."""
     out = folder.trajectories("expert")
-    if out.exists():
-        return out
     tasks = tasks_of(recipe, Split.TRAIN)
     with folder.timed("expert"), progress.phase("collecting expert trajectories", len(tasks), unit="episodes") as bar:
         pool = environment_pool(recipe, here=True)
         played = play_in_pool(pool, tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
     expert = [t for t in played if t.success]
+    for note in data_prompts(recipe).notes:
+        progress.show(note)
     for file in recipe.data:
-        expert += read_data(Path(file), skip_damaged=recipe.skip_damaged)
+        expert += read_data(file, folder.path / QUARANTINE)
     if not expert:
         raise DataError("the expert set is empty: no expert succeeded and no file of `data` holds a trajectory")
     store.write(out, expert, iteration=0, phase=store.Phase.EXPERT)
     return out
 
 
-def read_data(path: Path, *, skip_damaged: bool) -> list[Trajectory]:
-    """Reads a trajectory file, Parquet or AgentTraj JSON.
+def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:
+    """Reads what there is to learn from in a source of trajectories; episodes that did not succeed are not.
+
+    Args:
+        source: a file, a folder, or a data set on the Hub.
+        quarantine: the file that is to say which records were set aside; if given, all that is left out is told.
 
     Raises:
-        DataError: the file cannot be read; or records are damaged, unless they are to be skipped, which is told.
+        DataError: a file cannot be read, or no record of the source is sound.
     """
-    if path.suffix == ".parquet":
-        return store.read([path])
-    trajectories, complaints = load_agenttraj(path)
-    if complaints:
-        some = "; ".join(complaints[:3]) + (f"; and {len(complaints) - 3} more" if len(complaints) > 3 else "")
-        damaged = f"{len(complaints)} of {len(complaints) + len(trajectories)} records of {path} are damaged ({some})"
-        if not skip_damaged:
-            raise DataError(f"{damaged}: mend them, or set skip_damaged=true to learn from the others")
-        progress.show(f"{damaged} and left out")
-    return trajectories
-
-
-def base_model(recipe: Recipe, folder: RunFolder, expert: Path) -> str:
-    """The model before any learning: a hub id or folder, or the tiny model, built here."""
-    if recipe.model.name != TINY:
-        return recipe.model.name
-    path = folder.path / "base"
-    if not path.exists():
-        from agentgym.models import build_tiny
-
-        texts = [message.content for trajectory in store.read([expert]) for message in trajectory.messages]
-        build_tiny(recipe.model.tiny, texts, context=recipe.model.context, seed=recipe.seed, folder=path)
-    return str(path)
+    imported = import_files(find(source))
+    check_any(imported, source)
+    sound = imported.trajectories
+    learned = [t for t in sound if t.success is not False and t.stop.by_itself]
+    if quarantine is not None:
+        if imported.quarantined:
+            write_quarantine(quarantine, imported.quarantined)
+            progress.show(f"{source}: {imported.complaint}: see {quarantine}")
+        if len(learned) < len(sound):
+            left = len(sound) - len(learned)
+            progress.show(f"{source}: {left} of {len(sound)} episodes did not succeed and are left out")
+    return learned

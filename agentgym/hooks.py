@@ -1,15 +1,23 @@
-"""What is hung into Lightning's Trainer for a learning phase: a logger and a progress bar."""
+"""What is hung into Lightning's Trainer for a learning phase: a logger, a progress bar, checkpoints."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import signal
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
+from torch.distributed.checkpoint.api import CheckpointException
 
+from agentgym.errors import RunError
 from agentgym.progress import Bar, phase
 from agentgym.tracking import Tracker
 
@@ -82,3 +90,100 @@ class LearningBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar when learning stops half-way."""
         self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code with which SIGTERM ends a phase; the pool has the same."""
+
+_STEP = re.compile(r"step-(\d+)\.ckpt")
+
+
+class Checkpoints(Callback):
+    """Saves a learning phase every so many optimiser steps, and at SIGTERM, which then ends it.
+
+    A checkpoint is there whole or not at all, whatever the strategy makes of it (a file, or a folder with the shards of
+    each rank); the older one goes when the newer one is there. Lightning's own handling of SIGTERM is put aside: on
+    several ranks it communicates within the signal handler, in the middle of whatever they are doing.
+
+    Args:
+        folder: of this phase alone.
+        every: optimiser steps between checkpoints.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self._folder = folder
+        self._every = every
+        self._seen = 0
+        self._terminated = False
+        self._handler: Any = None
+
+    @property
+    def last(self) -> Path | None:
+        """The checkpoint to go on from."""
+        found = {int(match[1]): path for path in self._folder.glob("*.ckpt") if (match := _STEP.fullmatch(path.name))}
+        return found[max(found)] if found else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens for SIGTERM; a phase that goes on was saved at its present step."""
+        self._seen = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGTERM, self._notice)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Saves after an optimiser step.
+
+        Raises:
+            SystemExit: SIGTERM came, to this rank or to another; the step is saved.
+        """
+        step = trainer.global_step
+        if step == self._seen:  # in the middle of an optimiser step
+            return
+        self._seen = step
+        terminated = self._any_terminated(trainer)
+        if terminated or step % self._every == 0:
+            self._save(trainer, step)
+        if terminated:
+            raise SystemExit(TERMINATED)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves SIGTERM to whoever had it before."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As at the end."""
+        self._restore()
+
+    def _notice(self, signum: int, frame: object) -> None:
+        self._terminated = True
+
+    def _restore(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+            self._handler = None
+
+    def _any_terminated(self, trainer: Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self._terminated
+        flag = torch.tensor([int(self._terminated)])
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        part = self._folder / "part"
+        if trainer.is_global_zero:
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+            part.unlink(missing_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+        trainer.strategy.barrier("before saving")
+        try:
+            trainer.save_checkpoint(part)
+        except CheckpointException as error:  # several ranks save together: what went wrong on one, all are told
+            reason = "; ".join(sorted({str(cause) for cause, _ in error.failures.values()}))
+            text = f"cannot save {self._folder}: {reason}; free some space and run the same command again"
+            raise RunError(text) from None
+        if trainer.is_global_zero:
+            older = [path for path in self._folder.glob("*.ckpt") if _STEP.fullmatch(path.name)]
+            part.replace(self._folder / f"step-{step:08d}.ckpt")
+            for path in older:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        trainer.strategy.barrier("after saving")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentgym.data import store
 from agentgym.errors import RecipeError
+from agentgym.manner import write_manner
+from agentgym.ranks import ALONE, Ranks
 from agentgym.settings import Recipe, Reward
 from envpool import Trajectory, get_spec
 
@@ -68,6 +70,8 @@ class Learned:
         tokens: tokens that went through the model.
         trajectories: trajectories it learned from.
         seconds: wall time of the attempt that finished it.
+        loss: of the last optimiser step, in nats a token.
+        cut: turns that were not learned from because their trajectories did not fit in the context.
     """
 
     model: str
@@ -75,18 +79,26 @@ class Learned:
     tokens: int
     trajectories: int
     seconds: float
+    loss: float
+    cut: int
 
 
 def learn(
-    recipe: Recipe, job: LearnJob, *, logger: Logger | None = None, callbacks: Sequence[L.Callback] = ()
+    recipe: Recipe,
+    job: LearnJob,
+    *,
+    logger: Logger | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    ranks: Ranks = ALONE,
 ) -> Learned:
-    """Runs a learning phase, or goes on with it, or returns what it did if it is done.
+    """Runs a learning phase, or goes on with it, or returns what it did if it is done. All ranks call it together.
 
     Raises:
         DataError: a trajectory file cannot be read.
         ModelError: the starting model cannot be loaded.
         RecipeError: the module cannot be imported.
         RunError: the result cannot be written.
+        SystemExit: SIGTERM came; the phase is saved.
     """
     done = job.folder / "done.json"
     if done.exists():
@@ -97,6 +109,7 @@ def learn(
     from agentgym import progress
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
+    from agentgym.hooks import Checkpoints
     from agentgym.models import load_tokenizer
 
     progress.quiet()
@@ -106,12 +119,19 @@ def learn(
         settings = replace(settings, steps=job.steps, epochs=None)
     trajectories = store.read(job.data)
     codec = Codec(load_tokenizer(job.start))
+    sequences = [codec.encode(trajectory, recipe.model.context) for trajectory in trajectories]
+    shortened = [sequence for sequence in sequences if sequence.cut]
+    if shortened:
+        progress.show(
+            f"{len(shortened)} of {len(sequences)} trajectories do not fit in model.context={recipe.model.context}: "
+            f"their last turns, {sum(sequence.cut for sequence in shortened)} in all, are not learned from"
+        )
     data = TrajectoryDataModule(
-        [codec.encode(trajectory) for trajectory in trajectories],
+        sequences,
         [weight(trajectory, recipe.evol.reward) for trajectory in trajectories],
         settings,
         job.seed,
-        world_size=recipe.trainer.devices * recipe.trainer.num_nodes,
+        world_size=ranks.size,
     )
     module = module_class(job.module)(
         job.start,
@@ -121,16 +141,25 @@ def learn(
         gradient_checkpointing=recipe.model.gradient_checkpointing,
     )
     started = time.monotonic()
-    trainer = _trainer(recipe, data, job.folder / "checkpoints", logger, callbacks)
-    checkpoint = job.folder / "checkpoints" / "last.ckpt"
+    checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
+    trainer = _trainer(recipe, data, logger, [*callbacks, checkpoints])
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
-        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoints.last)
     module.export(job.folder / "model")
-    learned = Learned(str(job.folder / "model"), data.steps, data.tokens, len(trajectories), time.monotonic() - started)
-    store.write_atomically(done, json.dumps(asdict(learned)).encode())
-    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    return learned
+    ranks.first_does(lambda: write_manner(recipe, job.folder / "model"))
+    learned = Learned(
+        str(job.folder / "model"),
+        data.steps,
+        data.tokens,
+        len(trajectories),
+        time.monotonic() - started,
+        float(module.last_loss),
+        sum(sequence.cut for sequence in shortened),
+    )
+    ranks.first_does(lambda: store.write_atomically(done, json.dumps(asdict(learned)).encode()))
+    ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
+    return Learned(**json.loads(done.read_text()))
 
 
 @contextmanager
@@ -140,7 +169,7 @@ def _interruptible(trainer: L.Trainer) -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if not trainer.interrupted:
+        if end.code != 1 or not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from end
@@ -179,14 +208,9 @@ def module_class(path: str) -> type[AgentModule]:
 
 
 def _trainer(
-    recipe: Recipe,
-    data: TrajectoryDataModule,
-    checkpoints: Path,
-    logger: Logger | None,
-    callbacks: Sequence[L.Callback],
+    recipe: Recipe, data: TrajectoryDataModule, logger: Logger | None, callbacks: list[L.Callback]
 ) -> L.Trainer:
     import lightning as L
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from agentgym.strategies import precision, strategy
 
@@ -201,10 +225,8 @@ def _trainer(
         max_epochs=-1,
         accumulate_grad_batches=data.accumulate,
         logger=logger or False,
-        callbacks=[
-            *callbacks,
-            ModelCheckpoint(checkpoints, every_n_train_steps=trainer.checkpoint_every, save_last=True, save_top_k=0),
-        ],
+        callbacks=callbacks,
+        enable_checkpointing=False,  # `Checkpoints` does it
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader knows its rank; Lightning's sampler would shuffle

@@ -5,6 +5,7 @@ Weights are read from safetensors only, and code that comes with a model is neve
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -96,6 +98,44 @@ def load_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         )
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def empty_model(name: str) -> PreTrainedModel:
+    """Makes a causal language model in float32 without weights, on torch's meta device: its shapes take no memory.
+
+    Args:
+        name: a folder in the Hugging Face layout, or a hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
+    place = _locate(name)
+
+    def make() -> Any:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+
+    model = _explained(name, "model", make)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def weights_hash(name: str) -> str:
+    """Names the weights of a model: the first half of a SHA-256 of its files, or id and commit of a model of the hub.
+
+    Raises:
+        ModelError: there is none.
+    """
+    folder = Path(_locate(name))
+    if not folder.is_dir():
+        known = try_to_load_from_cache(name, "config.json")
+        return f"{name}@{Path(known).parent.name}" if isinstance(known, str) else name
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:32]
 
 
 def build_tiny(settings: TinySettings, texts: Iterable[str], *, context: int, seed: int, folder: Path) -> None:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentgym.checks import COUNTS, endpoint_of
+from agentgym.checks import COUNTS, PLAYERS, endpoint_of
 from agentgym.data import store
+from agentgym.data.journal import Journal
+from agentgym.data.prompts import data_prompts
+from agentgym.manner import in_manner_of
+from agentgym.panel import load_panel
+from agentgym.ranks import on_gpu
 from agentgym.settings import Prompt, Recipe
-from envpool import EnvPool, ExpertPolicy, Limits, Policy, RandomPolicy, Split, Task, Transport, collect, get_spec
+from envpool import (
+    EnvPool,
+    ExpertPolicy,
+    Limits,
+    Policy,
+    RandomPolicy,
+    Split,
+    Task,
+    Trajectory,
+    Transport,
+    collect,
+    get_spec,
+)
 from envpool.transports.endpoint import HttpSettings
 from envpool.transports.http import HttpTransport
 from envpool.transports.local import LocalTransport
@@ -64,28 +82,63 @@ OnEpisode = Callable[[bool | None], None]
 """Called as each episode ends, with its success; None if it failed."""
 
 
+PIECE = {store.Phase.EVAL: 4, store.Phase.CONTROL: 4, store.Phase.EXPLORE: 16}
+"""How many times `pool.sessions` episodes are played, and written down, as one piece in lockstep. At the end of each
+the batch runs empty: what is played often is played in large pieces."""
+
+
 def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     """Plays every task of the job once and writes the trajectories, in the order of the tasks.
 
-    A job whose file is there already is not played again.
+    A job whose file is there already is not played again. An interruption costs the episodes that were not finished;
+    of a model in lockstep, which must get the same batches again, also the others of their piece (`PIECE`).
 
     Raises:
         ModelError: the model cannot be loaded.
-        RunError: the file cannot be written.
+        RunError: a file cannot be written.
     """
     if job.out.exists():
         return
+    recipe = in_manner_of(recipe, job.model)
+    journal = Journal(job.out)
+    done = journal.read()
     pool, policy = environment_pool(recipe), _policy(recipe, job)
-    played = collect(pool, job.tasks, policy, on_trajectory=lambda trajectory: on_episode(trajectory.success))
-    played = [replace(trajectory, sample=job.sample) for trajectory in played]
-    store.write(job.out, played, iteration=job.iteration, phase=job.phase)
+    lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
+
+    def finish(episode: Trajectory) -> None:
+        if not lockstep:
+            journal.add([replace(episode, sample=job.sample)])
+        on_episode(episode.success)
+
+    size = PIECE[store.Phase(job.phase)] * recipe.pool.sessions if lockstep else len(job.tasks)
+    for start in range(0, len(job.tasks), size or 1):
+        piece = job.tasks[start : start + size]
+        missing = {task for task in piece if task not in done}
+        if missing and lockstep:
+            missing = set(piece)
+        for task in piece:
+            if task not in missing:
+                on_episode(done[task].success)
+        played = collect(pool, [task for task in piece if task in missing], policy, on_trajectory=finish)
+        done |= {episode.task: replace(episode, sample=job.sample) for episode in played}
+        if lockstep and missing and start + size < len(job.tasks):
+            journal.add(done[task] for task in piece)
+    _write(recipe, job, [done[task] for task in job.tasks])
+    journal.remove()
 
 
 def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     """The tasks that a recipe draws from a split, environment by environment.
 
-    The evaluation tasks are the same for every seed, so that runs can be compared.
+    The evaluation tasks are the same for every seed, so that runs can be compared; a panel names them one by one.
+
+    Raises:
+        DataError: the recipe's panel cannot be read, or has tasks that cannot be played here.
     """
+    if split is Split.EVAL and recipe.panel is not None:
+        pinned = load_panel(recipe.panel)
+        settings = recipe.environments.items()
+        return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
     seed = 0 if split is Split.EVAL else recipe.seed
     return [
         task
@@ -107,6 +160,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
         format=recipe.format,
         transport=None if here else _transport(recipe),
         brief=recipe.prompt is Prompt.brief,
+        prompts=data_prompts(recipe).texts,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
         limits=Limits(
             step_seconds=settings.step_seconds,
@@ -135,13 +189,42 @@ def sampling_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
-def merge_shards(job: PlayJob, shards: Sequence[PlayJob]) -> None:
+def merge_shards(recipe: Recipe, job: PlayJob, shards: Sequence[PlayJob]) -> None:
     """Joins the files of a job's shards into the job's own file, in the order of its tasks."""
     rank = {task: n for n, task in enumerate(job.tasks)}
-    played = store.read(shard.out for shard in shards)
-    store.write(job.out, sorted(played, key=lambda t: rank[t.task]), iteration=job.iteration, phase=job.phase)
+    _write(recipe, job, sorted(store.read(shard.out for shard in shards), key=lambda t: rank[t.task]))
     for shard in shards:
         shard.out.unlink()
+
+
+def _write(recipe: Recipe, job: PlayJob, played: Sequence[Trajectory]) -> None:
+    store.write(
+        job.out,
+        played,
+        iteration=job.iteration,
+        phase=job.phase,
+        weights=_weights(recipe, job),
+        sampling=_sampling(recipe, job),
+    )
+
+
+def _weights(recipe: Recipe, job: PlayJob) -> str | None:
+    if job.model in PLAYERS or _remote(recipe, job):
+        return None
+    from agentgym.models import weights_hash
+
+    return weights_hash(job.model)
+
+
+def _sampling(recipe: Recipe, job: PlayJob) -> dict[str, Any] | None:
+    if job.model in PLAYERS:
+        return None
+    drawn = {"temperature": job.temperature, "top_p": job.top_p, "seed": job.seed}
+    return {**drawn, "max_tokens": recipe.generation.max_tokens}
+
+
+def _remote(recipe: Recipe, job: PlayJob) -> bool:
+    return recipe.model.endpoint is not None and job.model == recipe.model.name  # others are who their names say
 
 
 def _policy(recipe: Recipe, job: PlayJob) -> Policy:
@@ -149,6 +232,11 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         return ExpertPolicy()
     if job.model == "random":
         return RandomPolicy(job.seed)
+    if _remote(recipe, job):
+        from agentgym.generation.remote import remote_policy
+        from agentgym.generation.sampling import Sampling
+
+        return remote_policy(recipe, Sampling(temperature=job.temperature, top_p=job.top_p), job.seed)
     import torch
 
     from agentgym.data.codec import Codec
@@ -156,9 +244,10 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
     from agentgym.generation.sampling import Sampling
     from agentgym.models import load_model, load_tokenizer
 
-    on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    model = load_model(job.model, dtype=torch.bfloat16 if on_gpu else torch.float32)
-    torch.nn.Module.to(model, "cuda" if on_gpu else "cpu")
+    gpu = on_gpu(recipe.trainer)
+    model = load_model(job.model, dtype=torch.bfloat16 if gpu else torch.float32)
+    if gpu:  # workers are numbered like ranks: each takes a device of its own as long as there are enough
+        torch.nn.Module.to(model, f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}")
     return LocalPolicy(
         model,
         Codec(load_tokenizer(job.model)),

@@ -7,7 +7,6 @@ Only the first of several ranks prints.
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,14 +24,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from agentgym.ranks import is_first_rank
+
 _console = Console(highlight=False)
 _clock = time.monotonic
-
-
-def is_first_rank() -> bool:
-    """Whether this is the only process of a run, or the first: whoever started the others numbered them."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
 def quiet() -> None:
@@ -41,6 +36,7 @@ def quiet() -> None:
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # peft's call
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own call
 
 

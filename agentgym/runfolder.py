@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agentgym.errors import RunError
+from agentgym.ranks import is_first_rank
 from agentgym.recipe import load_recipe, same_run, save_recipe
 from agentgym.settings import Recipe
 
@@ -55,9 +56,11 @@ class RunFolder:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Writes down how long the block took, unless it fails."""
+        """Writes down how long the block took, unless it fails; of several ranks the first one does."""
         started = time.monotonic()
         yield
+        if not is_first_rank():
+            return
         line = {"event": what, "at": round(time.time(), 3), "seconds": round(time.monotonic() - started, 3)}
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as events:
             print(json.dumps(line), file=events)

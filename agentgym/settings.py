@@ -17,6 +17,7 @@ class Prompt(StrEnum):
 
     full = "full"  # the environment's instructions and the answer format
     brief = "brief"  # the environment's one line; for models trained from scratch
+    from_data = "from_data"  # what the files of `data` say before the first observation, most often
 
 
 class FormatName(StrEnum):
@@ -72,12 +73,19 @@ class Reward(StrEnum):
     score = "score"  # its score, scaled to 0..1 by the environment's score range
 
 
+class MannerFrom(StrEnum):
+    """Whose prompt, answer format, context and answer length a model is measured with."""
+
+    model = "model"  # those it was taught with, where its folder tells (agentgym.json); the recipe's otherwise
+    recipe = "recipe"  # the recipe's, always
+
+
 class StrategyName(StrEnum):
     """How training is spread over devices."""
 
-    auto = "auto"  # one device
-    ddp = "ddp"
-    fsdp = "fsdp"
+    auto = "auto"  # ddp where there are several devices
+    ddp = "ddp"  # every device holds the whole model
+    fsdp = "fsdp"  # weights, gradients and optimiser state are shared out over the devices (FSDP2)
 
 
 class TrackingMode(StrEnum):
@@ -119,6 +127,33 @@ class LoraSettings:
 
 
 @dataclass
+class EndpointSettings:
+    """A server that speaks OpenAI's API: vLLM, SGLang, or a hosted model. It plays; it cannot learn."""
+
+    url: str = MISSING
+    """Its base, as in `http://127.0.0.1:8000/v1`."""
+    model: str | None = None
+    """What the server calls the model; `model.name` if null."""
+    key: str | None = None
+    """The environment variable that holds the API key; null sends none."""
+    tokens: bool = False
+    """Send and receive token ids instead of messages (vLLM, SGLang): what was sampled is what is learned from.
+    `model.name` is then where the tokenizer comes from."""
+    concurrency: int = 64
+    """Requests at once, per worker."""
+    seconds: float = 180.0
+    """Time limit of one request; `pool.policy_seconds` limits an answer with all that is repeated for it."""
+    retries: int = 6
+    """How often a request is repeated that the server did not answer, or answered with an error of its own."""
+    stop: list[str] = field(default_factory=list)
+    """An answer ends before any of these texts; not with `tokens`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request, as in `{reasoning_effort: low}`; null leaves one out that is sent otherwise."""
+    trust_env: bool = False
+    """Use the proxies that HTTPS_PROXY and its like name."""
+
+
+@dataclass
 class ModelSettings:
     """The model that learns to act."""
 
@@ -127,6 +162,8 @@ class ModelSettings:
     `expert` and `random`."""
     tiny: TinySettings = field(default_factory=TinySettings)
     """Only for `name: tiny`."""
+    endpoint: EndpointSettings | None = None
+    """Play with a model behind a server (`agentgym eval` and `collect`)."""
     lora: LoraSettings | None = None
     """Train adapters instead of all weights."""
     context: int = 4096
@@ -202,6 +239,10 @@ class EvolSettings:
     """Of exploration; 0 is greedy."""
     top_p: float = 1.0
     """Nucleus sampling in exploration; 1 is off."""
+    top_k: int = 0
+    """Only so many of the most likely tokens in exploration; 0 is off."""
+    min_p: float = 0.0
+    """Only tokens at least this times as likely as the most likely one in exploration; 0 is off."""
     merge: Merge = Merge.initial
     """What to learn from besides the iteration's own successes."""
     start: Start = Start.base
@@ -214,6 +255,21 @@ class EvolSettings:
     """Explore only tasks without a success so far; successes of earlier iterations stay in the data."""
     control: bool = False
     """Also go on with behavioural cloning on the expert set, with as many steps and tokens, and measure that."""
+
+
+@dataclass
+class EvalSettings:
+    """`agentgym eval`: whom to measure, and how often."""
+
+    samples: int = 1
+    """Tries per task: 1 is greedy; more are sampled at `evol.temperature`."""
+    limit: int | None = None
+    """At most so many tasks of each environment; null for `environments.NAME.eval` of them."""
+    players: list[str] = field(default_factory=list)
+    """`expert`, `random`, folders in the Hugging Face layout or Hugging Face ids, one row each; `model.name` alone if
+    empty."""
+    manner: MannerFrom = MannerFrom.model
+    """Whose prompt, answer format, context and answer length a model is measured with."""
 
 
 @dataclass
@@ -236,7 +292,8 @@ class PoolSettings:
     sessions: int = 64
     """Sessions at once, per worker; the keys and values of all of them are kept."""
     workers: int = 1
-    """Processes that explore and evaluate, each with its own pool and copy of the model."""
+    """Processes that explore and evaluate, each with its own pool and copy of the model. With several devices every
+    process of the run plays its share by itself, and this is 1."""
     step_seconds: float = 60.0
     """Time limit of one call to an environment."""
     policy_seconds: float = 600.0
@@ -257,6 +314,8 @@ class TrainerSettings:
     """Nodes."""
     strategy: StrategyName = StrategyName.auto
     """How training is spread over devices."""
+    offload: bool = False
+    """Keep weights, gradients and optimiser state in the CPU's memory; only for `strategy: fsdp`."""
     precision: str = "32-true"
     """Lightning's name of the number format."""
     checkpoint_every: int = 200
@@ -291,12 +350,14 @@ class Recipe:
     """The model that learns to act."""
     environments: dict[str, EnvironmentSettings] = field(default_factory=dict)
     """What is used of each environment, by its name."""
+    panel: str | None = None
+    """Which tasks are measured: a panel that ships with agentgym (`agenteval-mini`), a panel file, an AgentEval list or
+    a folder of such lists. `environments.NAME.eval` is then left out, and `where` narrows the other splits only."""
     imports: list[str] = field(default_factory=list)
     """Python modules to import first; they may register environments of your own (`envpool.register`)."""
     data: list[str] = field(default_factory=list)
-    """Trajectory files for the expert set besides the experts of the environments (AgentTraj JSON or Parquet)."""
-    skip_damaged: bool = False
-    """Leave out damaged records of `data` instead of refusing the file."""
+    """Trajectories for the expert set besides the experts of the environments: files (AgentTraj JSON, JSON lines,
+    Parquet), folders of them, or data sets on the Hugging Face Hub, as in `hf://AgentGym/AgentTraj-L`."""
     prompt: Prompt = Prompt.full
     """What a model is told before the first observation."""
     format: FormatName = FormatName.react
@@ -307,6 +368,8 @@ class Recipe:
     """The learning phase of an AgentEvol iteration."""
     evol: EvolSettings = field(default_factory=EvolSettings)
     """AgentEvol."""
+    eval: EvalSettings = field(default_factory=EvalSettings)
+    """`agentgym eval`."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     """How the model answers."""
     pool: PoolSettings = field(default_factory=PoolSettings)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agentgym.errors import RecipeError
-from agentgym.progress import is_first_rank
+from agentgym.ranks import is_first_rank
 from agentgym.settings import TrackingMode, TrackingSettings
 from envpool import Trajectory
 

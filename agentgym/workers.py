@@ -25,6 +25,7 @@ from agentgym.data import store
 from agentgym.errors import AgentGymError, RunError
 from agentgym.learn import LearnJob, learn
 from agentgym.play import OnEpisode, PlayJob, merge_shards, play
+from agentgym.ranks import ALONE, Ranks
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from envpool import EnvPoolError, Trajectory
@@ -45,21 +46,23 @@ _ENVIRONMENT = {
 class Workers:
     """The worker processes of a run; started at the first job, ended with the block.
 
-    With `pool.workers: 0` or 1 there is none, and jobs are done in this process.
+    With `pool.workers: 1` there is none, and jobs are done in this process. Several ranks share the tasks of a job.
 
     Args:
         recipe: the recipe.
         folder: of the run.
+        ranks: the place of this process among those of the run.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+    def __init__(self, recipe: Recipe, folder: RunFolder, ranks: Ranks = ALONE) -> None:
         self._recipe = recipe
         self._folder = folder
+        self._ranks = ranks
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Workers:
         if self._recipe.pool.workers > 1:
-            self._workers = [_Worker(self._folder.recipe_file) for _ in range(self._recipe.pool.workers)]
+            self._workers = [_Worker(self._folder.recipe_file, number) for number in range(self._recipe.pool.workers)]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -67,24 +70,31 @@ class Workers:
             worker.end()
 
     def play(self, job: PlayJob, title: str) -> list[Trajectory]:
-        """Does a job, divided among the workers, and shows how far it is.
+        """Does a job, divided among ranks and workers, and shows how far it is (of several ranks, the first one).
 
         Args:
             job: what to play; what was played before is not played again.
             title: what the terminal calls it.
         """
         if not job.out.exists():
-            with self._folder.timed(str(job.phase)), progress.phase(title, len(job.tasks), unit="episodes") as bar:
-                solved = 0
-
-                def count(success: bool | None) -> None:
-                    nonlocal solved
-                    solved += bool(success)
-                    bar.advance()
-                    bar.note(f"{100 * solved / bar.done:.0f} % solved")
-
-                self._play(job, count)
+            shards = [job.shard(rank, self._ranks.size) for rank in range(self._ranks.size)]
+            with self._ranks.together():
+                self._show(shards[self._ranks.rank] if len(shards) > 1 else job, title)
+            if len(shards) > 1:
+                self._ranks.first_does(lambda: merge_shards(self._recipe, job, shards))
         return store.read([job.out])
+
+    def _show(self, job: PlayJob, title: str) -> None:
+        with self._folder.timed(str(job.phase)), progress.phase(title, len(job.tasks), unit="episodes") as bar:
+            solved = 0
+
+            def count(success: bool | None) -> None:
+                nonlocal solved
+                solved += bool(success)
+                bar.advance()
+                bar.note(f"{100 * solved / bar.done:.0f} % solved")
+
+            self._play(job, count)
 
     def _play(self, job: PlayJob, on_episode: OnEpisode) -> None:
         if not self._workers:
@@ -95,13 +105,13 @@ class Workers:
             worker.send({"play": shard.to_json()})
         for answer in self._until_done(self._workers):
             on_episode(answer["success"])
-        merge_shards(job, shards)
+        merge_shards(self._recipe, job, shards)
 
     def learn_beside(self, job: LearnJob, meanwhile: Callable[[], None]) -> None:
         """Does a learning job in a worker while this process does something else; one after the other without them."""
         if not self._workers or (job.folder / "done.json").exists():
             meanwhile()
-            learn(self._recipe, job)
+            learn(self._recipe, job, ranks=self._ranks)
             return
         worker = self._workers[0]
         worker.send({"learn": job.to_json()})
@@ -133,20 +143,18 @@ class Workers:
 class _Worker:
     """One worker process, seen from the process that started it."""
 
-    def __init__(self, recipe_file: Path) -> None:
-        self._playing = False
+    def __init__(self, recipe_file: Path, number: int) -> None:
         path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "agentgym.workers", str(recipe_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path, "LOCAL_RANK": str(number)},
             text=True,
             start_new_session=True,  # Ctrl-C goes to the main process, which ends its workers
         )
 
     def send(self, job: Mapping[str, Any]) -> None:
-        self._playing = "play" in job
         try:
             print(json.dumps(job), file=self._stdin, flush=True)
         except BrokenPipeError:
@@ -160,19 +168,16 @@ class _Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             answer = json.loads(line)
-            if "done" in answer or "error" in answer:
-                self._playing = False
-                answers.put((self, answer))
-                return
             answers.put((self, answer))
+            if "done" in answer or "error" in answer:
+                return
         answers.put((self, {"error": self._death()}))
 
     def end(self) -> None:
-        """Ends the process. One that plays closes its sessions first; files are there whole or not at all anyway."""
-        if self._playing:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(CLOSE_SECONDS)
+        """Ends the process. It closes its sessions first, or saves what it learns; an idle one just ends."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_SECONDS)
         self._process.kill()
         self._process.wait()
 
@@ -194,17 +199,17 @@ def main(argv: Sequence[str]) -> None:
     progress.quiet()
     recipe = load_recipe(argv[0])
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-    playing = threading.Event()
-    threading.Thread(target=_take_jobs, args=(jobs, playing), daemon=True).start()
+    busy = threading.Event()
+    threading.Thread(target=_take_jobs, args=(jobs, busy), daemon=True).start()
 
     def answer(**words: object) -> None:
         print(json.dumps(words), file=answers, flush=True)
 
     while True:
         job = jobs.get()
+        busy.set()
         try:
             if "play" in job:
-                playing.set()
                 play(recipe, PlayJob.from_json(job["play"]), lambda success: answer(success=success))
             else:
                 learn(recipe, LearnJob.from_json(job["learn"]))
@@ -213,15 +218,18 @@ def main(argv: Sequence[str]) -> None:
         else:
             answer(done=True)
         finally:
-            playing.clear()
+            busy.clear()
 
 
-def _take_jobs(jobs: queue.SimpleQueue[Mapping[str, Any]], playing: threading.Event) -> None:
+def _take_jobs(jobs: queue.SimpleQueue[Mapping[str, Any]], busy: threading.Event) -> None:
     """Takes jobs until whoever started this worker is gone; then it ends at once, in the middle of a job too."""
-    for line in sys.stdin:
-        jobs.put(json.loads(line))
-    if playing.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)  # sessions on servers are closed first
+    rest = b""
+    while part := os.read(0, 1 << 16):  # a buffered file would not let the process end while this thread reads
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            jobs.put(json.loads(line))
+    if busy.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)  # sessions on servers are closed first, learning is saved
         time.sleep(CLOSE_SECONDS)
     os._exit(0)
 

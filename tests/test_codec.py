@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
@@ -213,6 +213,67 @@ def test_tokens_of_acting_are_the_tokens_of_training_and_the_mask_is_exact(name:
     assert trained.ids[: len(expected)] == expected.ids
     assert trained.mask == expected.mask + (False,) * closing
     assert closing == bool(turns and (not ids or ids[-1] != codec.stop_id))
+
+
+@families
+def test_what_is_not_learned_from_is_written_but_masked(name: str) -> None:
+    codec = codec_of(name)
+    turns = [answered("Go north.", "Done."), answered("Go south.", "Done."), answered("Go west.")]
+    whole = codec.encode(trajectory("Where to?", turns))
+    partly = codec.encode(trajectory("Where to?", [turns[0], replace(turns[1], learned=False), turns[2]]))
+    assert partly.ids == whole.ids
+    dropped = [token for token, before, now in zip(whole.ids, whole.mask, partly.mask, strict=True) if before > now]
+    assert dropped == list(codec.encode_answer(Completion("Go south.")))
+    assert all(now <= before for before, now in zip(whole.mask, partly.mask, strict=True))
+
+
+BLANK = st.sampled_from(["", " ", "\n", "\t \r\n", "\u00a0", "\u2028 ", "\u3000"])
+PADDED = st.tuples(BLANK, TEXT, BLANK).map("".join)
+
+
+@families
+@few
+@given(first=PADDED, rest=st.lists(st.tuples(PADDED, PADDED), max_size=4))
+def test_what_an_expert_wrote_is_trained_on_with_the_tokens_of_acting(
+    name: str, first: str, rest: list[tuple[str, str]]
+) -> None:
+    codec = codec_of(name)
+    transcript, answers, observation = codec.transcript(), [], first
+    for answer, following in rest:
+        transcript.observe(observation)
+        answers.append(codec.encode_answer(Completion(answer)))
+        transcript.act(answers[-1])
+        observation = following
+    trained = codec.encode(trajectory(first, [answered(*turn) for turn in rest]))
+    assert trained.ids == tuple(transcript.ids)
+    assert trained.mask == tuple(transcript.mask)
+    learned = [token for token, written in zip(trained.ids, trained.mask, strict=True) if written]
+    assert learned == [token for answer in answers for token in answer]
+    assert all(answer[-1] == codec.stop_id and codec.stop_id not in answer[:-1] for answer in answers)
+
+
+@families
+@few
+@given(data=st.data())
+def test_what_is_too_long_loses_whole_turns_from_its_end(name: str, data: st.DataObject) -> None:
+    codec = codec_of(name)
+    turns = [answered(data.draw(PLAIN), data.draw(PLAIN)) for _ in range(data.draw(st.integers(1, 4)))]
+    shorter = [codec.encode(trajectory("Go on.", turns[:kept])) for kept in range(len(turns) + 1)]
+    limit = data.draw(st.integers(1, len(shorter[-1]) + 1))
+    cut = codec.encode(trajectory("Go on.", turns), limit)
+    kept = max(kept for kept, sequence in enumerate(shorter) if len(sequence) <= limit)
+    assert (cut.ids, cut.mask) == (shorter[kept].ids, shorter[kept].mask)
+    assert cut.cut == len(turns) - kept
+    assert [sequence.cut for sequence in shorter] == [0] * len(shorter)
+
+
+def test_a_conversation_that_fits_exactly_is_kept_and_one_whose_first_turn_does_not_is_empty() -> None:
+    codec, played = codec_of("chatml"), trajectory("Go.", [answered("north", "A wall."), answered("south")])
+    whole = codec.encode(played)
+    first = codec.encode(trajectory("Go.", played.turns[:1]))
+    assert codec.encode(played, len(whole)) == whole
+    assert codec.encode(played, len(whole) - 1) == TokenSequence(first.ids, first.mask, cut=1)
+    assert codec.encode(played, len(first) - 1) == TokenSequence((), (), cut=2)
 
 
 @families

@@ -15,13 +15,13 @@ import pytest
 
 from agentgym import cli
 from agentgym.data import store
-from agentgym.errors import DataError, RunError
-from agentgym.evaluate import evaluate
+from agentgym.errors import RunError
 from agentgym.fit import fit
 from agentgym.learn import weight
+from agentgym.manner import Manner, read_manner
 from agentgym.recipe import load_recipe
 from agentgym.selection import keep
-from agentgym.settings import Dedup, EnvironmentSettings, Recipe, Reward
+from agentgym.settings import Dedup, EnvironmentSettings, FormatName, Prompt, Recipe, Reward
 from envpool import Completion, EnvPool, ExpertPolicy, StopReason, Task, Trajectory, Turn, collect
 
 RECIPE = """\
@@ -71,13 +71,17 @@ def commands_naming(folder: Path) -> list[str]:
     return [command for command in found if str(folder) in command]
 
 
+def wait_for(process: subprocess.Popen, folder: Path, marker: str) -> None:
+    """Waits until a run has got to a point: until there is a file like `marker` in its folder."""
+    while not any(folder.glob(marker)):
+        assert process.poll() is None, f"ended before {marker}"
+        os.sched_yield()
+
+
 def outcome(folder: Path) -> dict[str, object]:
     """All that must be the same in two runs: the report less its times, and every episode less its time."""
     report = json.loads((folder / "report.json").read_text())
-    episodes = {
-        path.name: [replace(t, seconds=0.0) for t in store.read([path])]
-        for path in folder.glob("trajectories/*.parquet")
-    }
+    episodes = {path.name: store.fingerprint(store.read([path])) for path in folder.glob("trajectories/*.parquet")}
     return {"report": {k: v for k, v in report.items() if k not in ("seconds", "recipe")}, "episodes": episodes}
 
 
@@ -121,13 +125,28 @@ def test_ctrl_c_in_the_middle_of_learning_ends_with_130_and_no_worker_left(tmp_p
     process = subprocess.Popen(
         [*command, "pool.workers=2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
-    while not (tmp_path / "runs/small/it000/checkpoints/last.ckpt").exists():
-        assert process.poll() is None
-        os.sched_yield()
+    wait_for(process, tmp_path / "runs/small", "it000/checkpoints/step-*.ckpt")
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1].endswith("interrupted: the same command goes on where it was\n")
     assert process.returncode == 130
     assert commands_naming(tmp_path) == []
+
+
+@pytest.mark.parametrize("marker", ["it000/checkpoints/step-*.ckpt", "trajectories/*.journal"])
+def test_sigterm_saves_what_was_done_and_ends_with_a_code_of_its_own(tmp_path, marker):
+    recipe(tmp_path)
+    learning = "checkpoints" in marker
+    words = ["bc.steps=100000" if learning else "generation.lockstep=false", "environments.maze.explore=60"]
+    command = [sys.executable, "-m", "agentgym", "fit", str(tmp_path / "recipe.yaml"), *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    wait_for(process, tmp_path / "runs/small", marker)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert said.endswith("stopped by SIGTERM, all is saved: the same command goes on where it was\n")
+    assert process.returncode == cli.PREEMPTED == 75
+    if learning:
+        (saved,) = (tmp_path / "runs/small/it000/checkpoints").iterdir()
+        assert int(saved.stem.removeprefix("step-")) > 0
 
 
 def test_exploration_tries_every_task_as_often_as_asked(undisturbed):
@@ -170,11 +189,9 @@ def test_a_run_killed_at_any_point_goes_on_where_it_was(undisturbed, tmp_path):
     settings = recipe(tmp_path)
     run = tmp_path / "runs" / "small"
     command = [sys.executable, "-m", "agentgym", "fit", str(tmp_path / "recipe.yaml")]
-    for marker in ("it000/checkpoints/last.ckpt", "trajectories/it001-explore-0.parquet", "control/it001/done.json"):
+    for marker in ("it000/checkpoints/step-*.ckpt", "trajectories/it001-explore-0.parquet", "control/it001/done.json"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (run / marker).exists():
-            assert process.poll() is None, f"ended before {marker}"
-            os.sched_yield()
+        wait_for(process, run, marker)
         process.send_signal(signal.SIGKILL)
         process.wait()
     fit(settings)
@@ -216,11 +233,11 @@ def test_a_run_folder_refuses_another_recipe_and_foreign_files(undisturbed, tmp_
 
 
 def test_what_is_wrong_with_files_or_model_is_said_before_anything_is_written(tmp_path, capsys):
-    (tmp_path / "bad.json").write_text(json.dumps([GOOD_RECORD, {"item_id": "maze_1"}]))
+    (tmp_path / "bad.json").write_text(json.dumps([{"item_id": "maze_1"}]))
     file = tmp_path / "recipe.yaml"
     recipe(tmp_path)
     for override, word in [
-        (f"data=[{tmp_path / 'bad.json'}]", "skip_damaged=true"),
+        (f"data=[{tmp_path / 'bad.json'}]", "bad.json holds no trajectory"),
         ("model.name=nobody/nothing", "nobody/nothing"),
         ("module=agentgym.modules.AgentEvil", "did you mean 'AgentEvol'"),
     ]:
@@ -239,21 +256,22 @@ def test_a_file_of_the_expert_set_is_learned_from(tmp_path):
     assert [t.task for t in expert[-2:]] == tasks
 
 
-def test_damaged_records_can_be_left_out(tmp_path, capsys):
+def test_damaged_records_of_the_data_are_set_aside_and_told(tmp_path, capsys):
     (tmp_path / "data.json").write_text(json.dumps([GOOD_RECORD, {"item_id": "maze_1"}]))
-    with pytest.raises(DataError, match="1 of 2 records"):
-        fit(recipe(tmp_path, f"data=[{tmp_path / 'data.json'}]", "evol.iterations=0"))
-    report = fit(recipe(tmp_path, f"data=[{tmp_path / 'data.json'}]", "evol.iterations=0", "skip_damaged=true"))
-    assert "and left out" in capsys.readouterr().out
+    report = fit(recipe(tmp_path, f"data=[{tmp_path / 'data.json'}]", "evol.iterations=0"))
+    quarantine = tmp_path / "runs" / "small" / "quarantine.jsonl"
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "set aside" in line]
+    assert "1 of 2 records are set aside (data.json: record 2: " in line
+    assert line.endswith(f"see {quarantine}")
+    assert json.loads(quarantine.read_text())["record"] == 2
     assert report.iterations[0].learned.trajectories == 11
 
 
-def test_players_without_a_model_are_measured_too(tmp_path):
-    expert = evaluate(recipe(tmp_path, "model.name=expert", "name=expert"))
-    assert expert.environments["maze"].success == 1.0
-    random = evaluate(recipe(tmp_path, "model.name=random", "name=random"))
-    assert random.tasks == 10
-    assert json.loads((tmp_path / "runs" / "random" / "report.json").read_text())["model"] == "random"
+def test_every_model_of_a_run_remembers_how_it_was_taught(undisturbed):
+    _, folder = undisturbed
+    for model in ("it000/model", "it002/model", "control/it002/model"):
+        assert read_manner(str(folder / model)) == Manner(Prompt.brief, FormatName.react, 400, 12)
+    assert read_manner(str(folder / "base")) is None
 
 
 def episode(index: int, *, sample=0, success=True, turns=1, text="a", score: float | None = None) -> Trajectory:

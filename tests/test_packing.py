@@ -96,6 +96,31 @@ def test_a_segment_does_not_see_another_one() -> None:
     assert not torch.allclose(before[:-labels], after[:-labels])
 
 
+@pytest.mark.parametrize("cache", [{}, {"use_cache": True}])
+def test_segments_are_seen_alone_even_where_the_model_makes_a_cache(cache: dict[str, bool]) -> None:
+    """With transformers' own attention this is silently wrong: it looks for packed rows only without a cache."""
+    model, batch = llama(), row(SEQUENCES)
+    inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "segments": batch.segments}
+    expected = model(**inputs, use_cache=False).logits
+    torch.testing.assert_close(model(**inputs, **cache).logits, expected)
+
+
+def test_a_mask_of_ones_does_not_join_the_segments() -> None:
+    """With transformers' own attention it does so silently, and most collators make such a mask."""
+    model, batch = llama(), row(SEQUENCES)
+    inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "segments": batch.segments}
+    expected = model(**inputs, use_cache=False).logits
+    masked = model(**inputs, use_cache=False, attention_mask=torch.ones_like(batch.input_ids)).logits
+    torch.testing.assert_close(masked, expected)
+
+
+def test_logits_are_computed_only_where_there_are_labels() -> None:
+    model, batch, seen = llama(), row(SEQUENCES), []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    losses(model, batch)
+    assert seen == [(1, sum(sum(sequence.mask[1:]) for sequence in SEQUENCES), 64)]
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_segments_are_seen_alone_under_gradient_checkpointing_too() -> None:
     plain, checkpointed = llama(), llama()
@@ -140,7 +165,7 @@ def test_the_call_for_gpus_computes_the_same(monkeypatch: pytest.MonkeyPatch, wi
     expected, _ = packed_attention(
         torch.nn.Identity(), query, key, value, None, 0.3, segments=segments, sliding_window=window
     )
-    torch.testing.assert_close(_varlen(query, key, value, boundaries, segments, 0.3, window), expected)
+    torch.testing.assert_close(_varlen(query, key, value, boundaries, 7, 0.3, window), expected)
 
 
 def test_packed_attention_follows_autocast() -> None:
@@ -159,8 +184,9 @@ def test_packed_attention_refuses_what_it_would_leave_out(option: str) -> None:
 
 def test_packed_attention_refuses_to_work_without_segments_or_with_a_mask() -> None:
     x = torch.randn(1, 2, 6, 8)
-    with pytest.raises(ValueError, match="segments"):
-        packed_attention(torch.nn.Identity(), x, x, x, None)
+    for options in ({}, {"longest": 6}):  # which says enough to a GPU only
+        with pytest.raises(ValueError, match="segments"):
+            packed_attention(torch.nn.Identity(), x, x, x, None, **options)
     with pytest.raises(ValueError, match="mask"):
         packed_attention(torch.nn.Identity(), x, x, x, torch.ones(6, 6), segments=((0, 6),))
 
@@ -174,6 +200,7 @@ def test_only_tokens_the_model_wrote_are_labels_and_never_the_first_of_a_segment
     assert batch.weights.tolist() == [1.0, 0.5]
     assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1]]
     assert batch.segments == ((0, 3), (3, 5))
+    assert batch.longest == 3
     assert batch.boundaries.tolist() == [0, 3, 5]
 
 
@@ -277,6 +304,25 @@ def test_rows_that_only_fill_up_the_last_step_weigh_nothing() -> None:
     batches = [next(iter(data.loader(rank))) for rank in range(4)]
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(batches[0].normalizer)
     assert any(not batch.weights.any() for batch in batches)
+
+
+def test_the_parts_of_uneven_ranks_add_up_to_the_loss_over_all_of_them() -> None:
+    """The mean of what each rank averages over its own labels would be another loss."""
+    sequences = [make(50, 1, share=0.9), make(40, 4, share=0.2), make(12, 3, share=0.5)]
+    weights = [1.0, 0.5, 0.25]
+    options = learning(steps=None, epochs=1, tokens_per_row=64)
+    data = TrajectoryDataModule(sequences, weights, options, 0, world_size=2)
+    batches = [batch for rank in (0, 1) for batch in data.loader(rank)]
+    assert len(batches) == 2
+    assert len(batches[0].targets) > 2 * len(batches[1].targets)
+    model = llama()
+    nll = [losses(model, batch) for batch in batches]
+    parts = [torch.dot(n, batch.weights) / batch.normalizer for n, batch in zip(nll, batches, strict=True)]
+    weight = torch.cat([torch.full((sum(s.mask[1:]),), w) for s, w in zip(sequences, weights, strict=True)])
+    alone = losses_one_by_one(llama("sdpa"), sequences)
+    torch.testing.assert_close(parts[0] + parts[1], torch.dot(alone, weight) / weight.sum())
+    means = torch.stack([torch.dot(n, b.weights) / b.weights.sum() for n, b in zip(nll, batches, strict=True)])
+    assert abs(means.mean() - (parts[0] + parts[1])) > 0.01
 
 
 @pytest.mark.parametrize("done", [1, 5, 17])

@@ -168,11 +168,10 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("output=recipe.yaml", "output: 'recipe.yaml' is a file: name a folder"),
         ("data=[none.json]", "data: there is no file 'none.json'"),
         ("data=[recipe.yml]", "there is no file 'recipe.yml'; did you mean 'recipe.yaml'?"),
-        ("data=[recipe.yaml]", "its name should end in .json (AgentTraj) or .parquet"),
+        ("data=[recipe.yaml]", "its name should end in .json (AgentTraj), .jsonl (a record a line) or .parquet"),
         ("trainer.accelerator=gpus", "'gpus' is not one of auto, cpu, gpu, cuda, mps; did you mean 'gpu'?"),
         ("trainer.precision=bf16", "'bf16' is not one of 32-true, bf16-mixed, bf16-true, 16-mixed"),
         ("trainer={strategy: fsdp, precision: 16-mixed}", "'16-mixed' does not go with fsdp"),
-        ("trainer.devices=2", "trainer.strategy: `auto` uses one device, not 2: set it to ddp or fsdp"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_with_a_cure(override: str, line: str) -> None:

@@ -4,6 +4,9 @@
 - `codec`: conversations to token ids and a loss mask, one way for training and acting
 - `packing`: sequences to packed rows without cross-talk
 - `datamodule`: packed rows for Lightning, in an order that depends on the seed alone
-- `store`: trajectories in Parquet
-- `agenttraj`: AgentTraj JSON to trajectories
+- `rows`: a trajectory as a row of plain values, and its fingerprint; `store`: rows in Parquet
+- `agenttraj`: records of AgentTraj and of rollouts to trajectories and back
+- `sources`, `imports`: files, folders and data sets of the Hub; what is damaged is set aside
+- `prompts`: what trajectory files tell before the first observation
+- `atomic`: files that are there whole or not at all
 """

@@ -34,10 +34,12 @@ class TokenSequence:
     Attributes:
         ids: token ids, shape (T,).
         mask: True where the model wrote the token and is trained on it, shape (T,).
+        cut: how many turns at the end were left out because they did not fit.
     """
 
     ids: tuple[int, ...]
     mask: tuple[bool, ...]
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,16 +101,28 @@ class Codec:
         """Starts an empty conversation."""
         return Transcript(self)
 
-    def encode(self, trajectory: Trajectory) -> TokenSequence:
+    def encode(self, trajectory: Trajectory, limit: int | None = None) -> TokenSequence:
         """Makes the tokens of a recorded episode, as they arose or would have arisen when this model played it.
 
-        The last observation, which nobody answered, is left out; an episode without turns gives no tokens.
+        The last observation, which nobody answered, is left out; an episode without turns gives no tokens. Of a turn
+        that is not learned from, the mask is False.
+
+        Args:
+            trajectory: the episode.
+            limit: most tokens. What is longer loses whole turns, from its end; none is left where the first one does
+                not fit. None for no limit.
         """
         transcript = self.transcript()
+        kept = length = 0
         for message, turn in zip(trajectory.messages[::2], trajectory.turns, strict=False):
             transcript.observe(message.content)
-            transcript.act(self.encode_answer(turn.completion))
-        return TokenSequence(tuple(transcript.ids), tuple(transcript.mask))
+            transcript.act(self.encode_answer(turn.completion), learned=turn.learned)
+            if limit is not None and len(transcript.ids) > limit:
+                break
+            kept, length = kept + 1, len(transcript.ids)
+        return TokenSequence(
+            tuple(transcript.ids[:length]), tuple(transcript.mask[:length]), cut=len(trajectory.turns) - kept
+        )
 
     def encode_observation(self, text: str, *, first: bool) -> list[int]:
         """The tokens from behind the last answer's stop token, or from the beginning, to where the model answers."""
@@ -188,7 +202,7 @@ class Transcript:
         self._append(new, False, [0.0] * len(new))
         return self.ids[self._read :]
 
-    def act(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
+    def act(self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, learned: bool = True) -> None:
         """Appends what the model answered.
 
         An answer without the template's stop token at its end (it was cut at the length limit) is closed with one
@@ -197,17 +211,18 @@ class Transcript:
         Args:
             ids: the sampled tokens, stop token included, shape (N,).
             logprobs: their log-probabilities, shape (N,); zeros if not given.
+            learned: whether they are trained on.
         """
-        self._append(ids, True, [0.0] * len(ids) if logprobs is None else logprobs)
+        self._append(ids, learned, [0.0] * len(ids) if logprobs is None else logprobs)
         self._read = len(self.ids)
         if not ids or ids[-1] != self._codec.stop_id:
             self._append([self._codec.stop_id], False, [0.0])
 
-    def _append(self, ids: Sequence[int], written: bool, logprobs: Sequence[float]) -> None:
+    def _append(self, ids: Sequence[int], learned: bool, logprobs: Sequence[float]) -> None:
         if len(ids) != len(logprobs):
             raise ValueError(f"{len(ids)} tokens came with {len(logprobs)} log-probabilities")
         self.ids.extend(ids)
-        self.mask.extend([written] * len(ids))
+        self.mask.extend([learned] * len(ids))
         self.logprobs.extend(logprobs)
 
 

@@ -58,6 +58,11 @@ class PackedBatch:
     step_labels: int
     step_tokens: int
 
+    @property
+    def longest(self) -> int:
+        """The number of tokens of the longest segment."""
+        return max(end - start for start, end in self.segments)
+
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
         if self.input_ids.device == torch.device(device):
@@ -150,8 +155,9 @@ def lay_out(
 def register_packed_attention() -> None:
     """Makes ``"packed"`` known to transformers as an attention implementation.
 
-    A model that uses it is called with ``segments`` and ``boundaries`` of a `PackedBatch`, ``use_cache=False`` and no
-    attention mask. No mask function is registered with it: transformers then builds no mask at all.
+    A model that uses it is called with ``segments``, ``boundaries`` and ``longest`` of a `PackedBatch`,
+    ``use_cache=False`` and no attention mask. No mask function is registered with it: transformers then builds no mask
+    at all.
     """
     AttentionInterface.register(PACKED, packed_attention)
 
@@ -177,7 +183,9 @@ def packed_attention(
         value: as `key`.
         attention_mask: must be None.
         scaling: of the scores; ``1 / sqrt(D)`` if None.
-        **options: ``segments`` and ``boundaries`` of the `PackedBatch`, ``dropout``, and what else the model passes.
+        **options: ``segments`` of the `PackedBatch`; on CUDA in half precision ``boundaries``, and ``longest`` may
+            stand for the segments (a compiled layer would be compiled again for every other tuple of them);
+            ``dropout``, and what else the model passes.
 
     Returns:
         Shape (1, L, H, D), and None for the attention weights.
@@ -191,7 +199,8 @@ def packed_attention(
             "do not support: choose another model"
         )
     segments: tuple[tuple[int, int], ...] | None = options.get("segments")
-    if segments is None or attention_mask is not None or query.shape[0] != 1:
+    longest: int | None = options.get("longest")
+    if (segments is None and longest is None) or attention_mask is not None or query.shape[0] != 1:
         raise ValueError("packed attention takes one row with its segments, and no attention mask")
     device = query.device.type
     if torch.is_autocast_enabled(device):
@@ -199,7 +208,10 @@ def packed_attention(
     dropout: float = options.get("dropout") or 0.0
     window: int | None = options.get("sliding_window")
     if device == "cuda" and query.element_size() == 2 and not dropout:
-        return _varlen(query, key, value, options["boundaries"], segments, scaling, window), None
+        longest = longest or max(end - start for start, end in segments or ())
+        return _varlen(query, key, value, options["boundaries"], longest, scaling, window), None
+    if segments is None:
+        raise ValueError("packed attention takes the segments of its row")
     lengths = [end - start for start, end in segments]
     # one split is one operation in the backward pass; slices would each fill a row of zeros there
     parts = zip(*(torch.split(x, lengths, 2) for x in (query, key, value)), strict=True)
@@ -232,13 +244,12 @@ def _varlen(
     key: Tensor,
     value: Tensor,
     boundaries: Tensor,
-    segments: tuple[tuple[int, int], ...],
+    longest: int,
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = max(end - start for start, end in segments)
     # not every torch that we allow shares key heads in this call, so they are repeated
     shared = query.shape[1] // key.shape[1]
     out = varlen_attn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -11,14 +12,15 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from agentgym.data.packing import PACKED, PackedBatch, register_packed_attention
-from agentgym.errors import ModelError
-from agentgym.models import add_lora, load_model, load_tokenizer, merge_lora
+from agentgym.errors import ModelError, RunError
+from agentgym.models import add_lora, empty_model, load_model, load_tokenizer, merge_lora
 from agentgym.modules.losses import weighted_nll
 from agentgym.modules.optim import build_optimizer, clip, schedule
 from agentgym.settings import LearningSettings, LoraSettings
@@ -44,6 +46,7 @@ class AgentModule(L.LightningModule):
 
     Attributes:
         model: the model; None until Lightning has called `configure_model`.
+        last_loss: the loss of the latest optimiser step, over all rows and ranks; NaN before the first.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class AgentModule(L.LightningModule):
         self.lora = lora
         self.gradient_checkpointing = gradient_checkpointing
         self.model: PreTrainedModel | None = None
+        self.last_loss: float | Tensor = math.nan
         self._attention = ""
         self._step_loss: Tensor | None = None
         self._step_tokens = 0
@@ -90,18 +94,20 @@ class AgentModule(L.LightningModule):
         """Loads the model, adds adapters, shards it; Lightning calls this at every fit, only the first one counts."""
         if self.model is not None:
             return
-        model = load_model(self.model_name)
+        strategy = None if self._trainer is None else self._trainer.strategy
+        model = strategy.load(self._build) if isinstance(strategy, FSDP2Strategy) else self._build(False)
+        self.model = model.train()
+
+    def _build(self, empty: bool) -> PreTrainedModel:
+        """Loads the model and adds adapters; an empty one has no weights yet."""
+        model = empty_model(self.model_name) if empty else load_model(self.model_name)
         if self.gradient_checkpointing:
             with warnings.catch_warnings():
                 # renamed within transformers 5, all of which knows this name
                 warnings.simplefilter("ignore", FutureWarning)
                 options = {"use_reentrant": False}
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore[no-untyped-call]
-        if self.lora is not None:
-            model = add_lora(model, self.lora)
-        if self._trainer is not None and isinstance(self._trainer.strategy, FSDP2Strategy):
-            self._trainer.strategy.shard(model)
-        self.model = model.train()
+        return model if self.lora is None else add_lora(model, self.lora)
 
     def on_fit_start(self) -> None:
         """Lets the model attend within segments while it trains."""
@@ -154,12 +160,14 @@ class AgentModule(L.LightningModule):
     ) -> None:
         """Clips by `settings.clip` and logs; Lightning calls this once an optimiser step, after its last row."""
         norm = clip((p for group in optimizer.param_groups for p in group["params"]), self.settings.clip)
-        loss, self._step_loss = self._step_loss, None
+        if self._step_loss is not None:
+            self.last_loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="sum")
+        self._step_loss = None
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if loss is None or not every or (self.trainer.global_step + 1) % every:
+        if not every or (self.trainer.global_step + 1) % every:
             return
         metrics = {
-            "train/loss": self.trainer.strategy.reduce(loss, reduce_op="sum"),
+            "train/loss": self.last_loss,
             "train/grad_norm": norm,
             "train/lr": optimizer.param_groups[0]["lr"],
             "train/tokens": float(self._step_tokens),
@@ -175,13 +183,28 @@ class AgentModule(L.LightningModule):
     def export(self, folder: Path) -> None:
         """Saves model and tokenizer in the Hugging Face layout; adapters are merged into the weights.
 
-        The folder is there in full or not at all; an older one is replaced. Under a distributed strategy every rank
-        calls this, and the first one writes.
+        The adapters by themselves are in its folder `adapter`, as peft saves them. The folder is there in full or not
+        at all; an older one is replaced. Under a distributed strategy every rank calls this, and the first one writes.
         """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=self.lora is not None)
         state = get_model_state_dict(self._loaded, options=options)
+        names: dict[int, str] = {}
+        for name, parameter in self._loaded.named_parameters(remove_duplicate=False):
+            if names.setdefault(id(parameter), name) != name:
+                state.pop(name, None)  # tied to another one: shards were gathered for each name
         if self._trainer is None or self._trainer.is_global_zero:
-            _write(folder, self._whole(state), state if self.lora is None else None, self.model_name)
+            part = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            try:
+                self._write(part, state)
+                load_tokenizer(self.model_name).save_pretrained(part)
+            except SafetensorError as error:  # it wraps what the disk said
+                raise RunError(
+                    f"cannot write {folder}: {error}; free some space and run the same command again"
+                ) from error
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
         if self._trainer is not None:
             self._trainer.strategy.barrier("export")
 
@@ -191,26 +214,17 @@ class AgentModule(L.LightningModule):
             raise RuntimeError("the model is loaded by configure_model")
         return self.model
 
-    def _whole(self, state: dict[str, Any]) -> PreTrainedModel:
-        """The model to save: this one, or with adapters a fresh one into which they are merged."""
+    def _write(self, folder: Path, state: dict[str, Any]) -> None:
         if self.lora is None:
-            return self._loaded
+            self._loaded.save_pretrained(folder, state_dict=state)
+            return
         fresh = add_lora(load_model(self.model_name), self.lora)
         fresh.load_state_dict(state, strict=False)
-        return merge_lora(fresh)
+        fresh.save_pretrained(folder / "adapter")
+        merge_lora(fresh).save_pretrained(folder)
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
     """The model inside its adapters, or itself."""
     inner = getattr(model, "get_base_model", None)
     return inner() if inner is not None else model
-
-
-def _write(folder: Path, model: PreTrainedModel, state: dict[str, Any] | None, tokenizer_name: str) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save_pretrained(part, state_dict=state)
-    load_tokenizer(tokenizer_name).save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
