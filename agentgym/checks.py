@@ -11,16 +11,13 @@ import importlib
 import itertools
 import math
 import re
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from agentgym.errors import DataError, RecipeError
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
-from agentgym.modelserver import complaints_before_playing
 from agentgym.modulefinder import find_module, names_of
 from agentgym.panel import load_panel
 from agentgym.settings import (
@@ -42,7 +39,6 @@ from agentgym.settings import (
 from envpool import EnvPoolError, EnvSpec, Split, get_spec
 from envpool.errors import did_you_mean
 from envpool.transports.endpoint import Endpoint
-from envpool.transports.process import ProcessTransport
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -52,9 +48,6 @@ PLAYERS = ("expert", "random")
 
 DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 """What the name of a trajectory file ends with."""
-
-CONNECT_SECONDS = 5.0
-"""How long a server may take to answer when a run begins."""
 
 COUNTS = {Split.TRAIN: "expert", Split.EXPLORE: "explore", Split.EVAL: "eval"}
 """Which setting of an environment says how many tasks of a split are used."""
@@ -167,88 +160,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    _raise(complaints_about(recipe))
-
-
-def check_fit(recipe: Recipe) -> None:
-    """Checks what only `fit` needs of a recipe.
-
-    Raises:
-        RecipeError: with all complaints.
-    """
-    complaints = list(_reachable(recipe))
-    if recipe.trainer.devices * recipe.trainer.num_nodes > 1 and recipe.pool.workers > 1:
-        text = "with several devices every process of the run plays its share by itself: set pool.workers=1"
-        complaints.append(Complaint("pool.workers", text))
-    if recipe.model.name in PLAYERS:
-        complaints.append(
-            Complaint("model.name", f"{recipe.model.name!r} cannot learn: name a model, or use `agentgym eval`")
-        )
-    if recipe.model.endpoint is not None:
-        text = "a model behind a server cannot learn: leave it out to train a model here, or use `agentgym eval`"
-        complaints.append(Complaint("model.endpoint", text))
-    if not learns(recipe):
-        complaints.append(Complaint("", "nothing to learn from: set environments.NAME.expert or data"))
-    if recipe.evol.iterations and not any(e.explore for e in recipe.environments.values()):
-        complaints.append(Complaint("", "nothing to explore: set environments.NAME.explore, or evol.iterations=0"))
-    _raise(complaints)
-
-
-def check_play(recipe: Recipe, split: Split) -> None:
-    """Checks what playing the tasks of a split needs of a recipe (`eval`, `collect`).
-
-    Raises:
-        RecipeError: with all complaints.
-    """
-    complaints = list(_reachable(recipe))
-    count = COUNTS[split]
-    pinned = split is Split.EVAL and recipe.panel is not None
-    if not pinned and not any(getattr(e, count) for e in recipe.environments.values()):
-        complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
-    model = recipe.model
-    if model.endpoint is not None and model.name not in PLAYERS and not complaints:
-        request = {
-            "temperature": 0.0 if split is Split.EVAL else recipe.evol.temperature,
-            "top_p": recipe.evol.top_p,
-            "max_tokens": recipe.generation.max_tokens,
-        }
-        found = complaints_before_playing(model.endpoint, model.name, model.context, request)
-        complaints.extend(itertools.starmap(Complaint, found))
-    _raise(complaints)
-
-
-def players_of(recipe: Recipe) -> list[str]:
-    """Whom `agentgym eval` measures."""
-    return recipe.eval.players or [recipe.model.name]
-
-
-def check_eval(recipe: Recipe) -> None:
-    """Checks what `agentgym eval` needs of a recipe.
-
-    Raises:
-        RecipeError: with all complaints.
-    """
-    players = players_of(recipe)
-    if recipe.model.name not in players:  # then nobody plays behind the model's endpoint
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, endpoint=None))
-    check_play(recipe, Split.EVAL)
-    complaints = [text for player in players for text in _player(player, recipe)]
-    _raise([Complaint("eval.players" if recipe.eval.players else "model.name", text) for text in complaints])
-
-
-def _player(player: str, recipe: Recipe) -> Iterator[str]:
-    """What keeps a player from being measured."""
-    if player == "tiny":
-        yield "`tiny` is built by `agentgym fit`: name the folder of its model, as in runs/agentevol/it004/model"
-    if player != "expert":
-        return
-    for name, settings in recipe.environments.items():
-        if recipe.panel is None and not settings.eval:
-            continue
-        if get_spec(name).expert is None:
-            yield f"{name} has no expert: leave the player or the environment out"
-        elif settings.endpoints or settings.processes:
-            yield f"the expert of {name} plays in this process only: set endpoints=[] and processes=0 for it"
+    refuse(complaints_about(recipe))
 
 
 def learns(recipe: Recipe) -> bool:
@@ -256,36 +168,15 @@ def learns(recipe: Recipe) -> bool:
     return bool(recipe.data) or any(e.expert for e in recipe.environments.values())
 
 
-def _raise(complaints: list[Complaint]) -> None:
-    if complaints:
-        raise RecipeError([f"{c.key}: {c.text}" if c.key else c.text for c in complaints])
+def refuse(complaints: Iterable[Complaint]) -> None:
+    """Raises all complaints, if there are any.
 
-
-def _reachable(recipe: Recipe) -> Iterator[Complaint]:
-    """What playing needs of this machine beyond a valid recipe."""
-    for name, settings in recipe.environments.items():
-        try:
-            for address in settings.endpoints:
-                endpoint_of(address, settings).secrets()
-            if settings.processes:
-                ProcessTransport(settings.processes)
-        except EnvPoolError as error:
-            yield Complaint(f"environments.{name}", str(error))
-        silent = [why for address in settings.endpoints if (why := _silence(address))]
-        if silent and len(silent) == len(settings.endpoints):
-            text = f"no server answers ({'; '.join(silent)}): start it, as in `envpool serve {name} --port 36001`"
-            yield Complaint(f"environments.{name}.endpoints", text)
-
-
-def _silence(address: str) -> str | None:
-    """Why nothing answers at an address; None if something does."""
-    parts = urlsplit(address)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"{address}: {error.strerror or error}"
-    return None
+    Raises:
+        RecipeError: with a line for each.
+    """
+    lines = [f"{c.key}: {c.text}" if c.key else c.text for c in complaints]
+    if lines:
+        raise RecipeError(lines)
 
 
 def endpoint_of(address: str, settings: EnvironmentSettings) -> Endpoint:

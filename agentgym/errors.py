@@ -4,7 +4,8 @@ AgentGymError
 ├── RecipeError      a recipe or an override is wrong; carries all complaints together
 ├── DataError        a trajectory file, a list of tasks or a panel cannot be used
 ├── ModelError       a model or tokenizer cannot be loaded, or its chat template cannot be used
-└── RunError         a run folder belongs to another recipe, or cannot be written
+├── RunError         a run folder belongs to another recipe, or cannot be written
+└── UsageError       the words on the command line make no command
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class ModelError(AgentGymError):
 
 class RunError(AgentGymError):
     """A run folder cannot be used."""
+
+
+class UsageError(AgentGymError):
+    """The words on the command line make no command."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from agentgym import progress
-from agentgym.checks import PLAYERS, players_of
+from agentgym.checks import PLAYERS
 from agentgym.data import store
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import measure
@@ -16,6 +16,7 @@ from agentgym.evaluation.report import describe_machine, installed_versions
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.manner import in_manner_of, manner_of
 from agentgym.play import PlayJob, sampling_seed, tasks_of
+from agentgym.preflight import players_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from agentgym.workers import Workers
@@ -111,6 +112,8 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         iteration=0,
         phase=store.Phase.EVAL if split is Split.EVAL else store.Phase.EXPLORE,
         out=out,
+        top_k=recipe.evol.top_k,
+        min_p=recipe.evol.min_p,
     )
     with Workers(recipe, folder) as workers:
         played = workers.play(job, f"collecting with {recipe.model.name}")
@@ -130,6 +133,8 @@ def _eval_job(recipe: Recipe, player: str, sample: int, out: Path) -> PlayJob:
         iteration=0,
         phase=store.Phase.EVAL,
         out=out,
+        top_k=recipe.evol.top_k if several else 0,
+        min_p=recipe.evol.min_p if several else 0.0,
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from agentgym import hooks, progress
-from agentgym.checks import check_fit, check_recipe
+from agentgym.checks import check_recipe
 from agentgym.data import store
 from agentgym.data.imports import QUARANTINE, check_any, import_files, write_quarantine
 from agentgym.data.prompts import data_prompts
@@ -26,6 +26,7 @@ from agentgym.evaluation.report import Learned as Work
 from agentgym.learn import Learned, LearnJob, learn, module_class
 from agentgym.overlap import overlap_of
 from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
+from agentgym.preflight import check_fit
 from agentgym.ranks import ALONE, Ranks, join
 from agentgym.runfolder import RunFolder
 from agentgym.selection import keep
@@ -154,6 +155,8 @@ class _Fit:
                 iteration=number,
                 phase=store.Phase.EXPLORE,
                 out=self.folder.trajectories(f"it{number:03d}-explore-{sample}"),
+                top_k=evol.top_k,
+                min_p=evol.min_p,
             )
             if job.tasks:
                 turn = f", try {sample + 1} of {evol.samples}" if evol.samples > 1 else ""

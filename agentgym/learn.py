@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agentgym.data import store
 from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
-from agentgym.ranks import ALONE, Ranks
+from agentgym.ranks import ALONE, Ranks, leave_at_exit
 from agentgym.settings import Recipe, Reward
 from envpool import Trajectory, get_spec
 
@@ -141,6 +141,7 @@ def learn(
         gradient_checkpointing=recipe.model.gradient_checkpointing,
     )
     started = time.monotonic()
+    leave_at_exit()  # ddp and fsdp make a group of one, too
     checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
     trainer = _trainer(recipe, data, logger, [*callbacks, checkpoints])
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):

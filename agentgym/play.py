@@ -51,6 +51,8 @@ class PlayJob:
         iteration: the iteration that the record belongs to.
         phase: what the record is for, a `store.Phase`.
         out: the trajectory file.
+        top_k: only so many of the most likely tokens; 0 is off.
+        min_p: only tokens at least this times as likely as the most likely one; 0 is off.
     """
 
     model: str
@@ -62,6 +64,13 @@ class PlayJob:
     iteration: int
     phase: str
     out: Path
+    top_k: int = 0
+    min_p: float = 0.0
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How tokens are drawn: the fields of `generation.Sampling`."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p}
 
     def shard(self, rank: int, count: int) -> PlayJob:
         """The part of this job that worker `rank` of `count` does."""
@@ -219,8 +228,7 @@ def _weights(recipe: Recipe, job: PlayJob) -> str | None:
 def _sampling(recipe: Recipe, job: PlayJob) -> dict[str, Any] | None:
     if job.model in PLAYERS:
         return None
-    drawn = {"temperature": job.temperature, "top_p": job.top_p, "seed": job.seed}
-    return {**drawn, "max_tokens": recipe.generation.max_tokens}
+    return {**job.sampling, "seed": job.seed, "max_tokens": recipe.generation.max_tokens}
 
 
 def _remote(recipe: Recipe, job: PlayJob) -> bool:
@@ -236,7 +244,7 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         from agentgym.generation.remote import remote_policy
         from agentgym.generation.sampling import Sampling
 
-        return remote_policy(recipe, Sampling(temperature=job.temperature, top_p=job.top_p), job.seed)
+        return remote_policy(recipe, Sampling(**job.sampling), job.seed)
     import torch
 
     from agentgym.data.codec import Codec
@@ -252,7 +260,7 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         model,
         Codec(load_tokenizer(job.model)),
         settings=recipe.generation,
-        sampling=Sampling(temperature=job.temperature, top_p=job.top_p),
+        sampling=Sampling(**job.sampling),
         seed=job.seed,
         context=recipe.model.context,
         slots=recipe.pool.sessions,

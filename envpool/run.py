@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar, cast
 
 import trio
 
@@ -27,8 +27,50 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: object) -> T:
         SystemExit: SIGTERM came; the code is 143.
         BaseException: the one error of a group of one; a group of several as it is.
     """
+    if threading.current_thread() is not threading.main_thread():  # signals are for the main thread
+        return _unwrapped(function, *args)
+    sigterm = _Sigterm()
+    handler = signal.signal(signal.SIGTERM, sigterm.notice)
     try:
-        return trio.run(_until_terminated, function, args)
+        result = _unwrapped(sigterm.cancels, function, *args)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+    if sigterm.came:
+        raise SystemExit(128 + signal.SIGTERM)
+    return cast(T, result)  # it is there: only SIGTERM cancels
+
+
+class _Sigterm:
+    """Cancels a function when SIGTERM comes, be it before trio has begun.
+
+    An exception raised by a handler could end up in the middle of trio; this one only takes a note and calls trio.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._scope = trio.CancelScope()
+
+    def notice(self, signum: int, frame: object) -> None:
+        self.came = True
+        if self._token is not None:
+            self._token.run_sync_soon(self._scope.cancel)
+
+    async def cancels(self, function: Callable[..., Awaitable[T]], *args: object) -> T | None:
+        self._token = trio.lowlevel.current_trio_token()
+        if self.came:
+            self._scope.cancel()
+        try:
+            with self._scope:
+                return await function(*args)
+        finally:
+            self._token = None
+        return None
+
+
+def _unwrapped(function: Callable[..., Awaitable[T]], *args: object) -> T:
+    try:
+        return trio.run(function, *args)
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt):
             raise KeyboardInterrupt from group
@@ -36,27 +78,6 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: object) -> T:
         if error is group:
             raise
         raise error from group
-
-
-async def _until_terminated(function: Callable[..., Awaitable[T]], args: Sequence[object]) -> T:
-    if threading.current_thread() is not threading.main_thread():  # signals are for the main thread
-        return await function(*args)
-    terminated = False
-
-    async def watch() -> None:
-        nonlocal terminated
-        async for _ in signals:
-            terminated = True
-            nursery.cancel_scope.cancel()
-
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            result = await function(*args)
-            nursery.cancel_scope.cancel()
-    if terminated:
-        raise SystemExit(128 + signal.SIGTERM)
-    return result
 
 
 def collect(

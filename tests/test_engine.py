@@ -22,6 +22,7 @@ from transformers import (
 from agentgym.errors import ModelError
 from agentgym.generation.attention import Window, slot_attention
 from agentgym.generation.engine import Engine, Request
+from agentgym.generation.graphs import KEYS, ROWS, StepGraphs
 from agentgym.generation.sampling import Sampling, choose, random_numbers
 from agentgym.generation.slots import Slot
 
@@ -51,7 +52,9 @@ CONFIGS = {
 
 def make_model(kind: str = "llama", seed: int = 0, std: float = 0.3) -> PreTrainedModel:
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[kind])
+    # in transformers 5.17 the scaled-dot-product attention that Gemma 2 took by default left its soft caps out
+    attention = "eager" if kind.startswith("gemma2") else None
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind], attn_implementation=attention)
     for parameter in model.parameters():
         # large weights: near-ties between tokens would make greedy comparisons a matter of rounding
         torch.nn.init.normal_(parameter, std=std if parameter.ndim > 1 else 1.0)
@@ -120,6 +123,46 @@ def test_greedy_tokens_are_those_of_generate_over_ragged_conversations_of_severa
     for _ in range(3):
         requests = talk.ask(engine)
         assert [request.tokens for request in requests] == [generate(model, request.ids) for request in requests]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_steps_of_fixed_shapes_give_the_same_answers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they are recorded as graphs; here they are computed, with the same padding and spare row."""
+    shapes, record = [], StepGraphs._record
+    monkeypatch.setattr(StepGraphs, "_record", lambda *args: shapes.append(args[1:]) or record(*args))
+    model, orders = make_model(kind), [range(8), [5, 2, 7], range(8)]
+    expected = play(make_engine(model, batch=5, slots=7), orders)
+    assert play(make_engine(model, batch=5, slots=7, graphs=True), orders) == expected
+    assert {rows for rows, _ in shapes} <= {6, 8}  # the five of the batch, or all seven, and the spare row
+    assert all(keys % KEYS == 0 or keys < KEYS for _, keys in shapes)
+
+
+def test_steps_of_fixed_shapes_are_recorded_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded, record = [], StepGraphs._record
+    monkeypatch.setattr(StepGraphs, "_record", lambda *args: recorded.append(args[1:]) or record(*args))
+    engine = make_engine(make_model(), batch=20, graphs=True, stop_ids=[])
+    counts = []
+    for _ in range(3):
+        engine.reset()
+        talk = Conversations(20)
+        for _ in range(4):
+            talk.ask(engine)
+            talk.ask(engine, [3, 4])
+        counts.append(len(recorded))
+    assert {rows for rows, _ in recorded} == {ROWS, 21}
+    assert counts[0] <= counts[1] == counts[2]  # at first the cache grows, and with it all memory is another
+
+
+def test_where_no_graph_can_be_recorded_the_engine_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    model = make_model()
+    expected = [request.tokens for request in Conversations(4).ask(make_engine(model))]
+    monkeypatch.setattr(StepGraphs, "_record", fail)
+    engine = make_engine(model, graphs=True)
+    with pytest.warns(UserWarning, match="no CUDA graph of LlamaForCausalLM, going on without: operation not"):
+        assert [request.tokens for request in Conversations(4).ask(engine)] == expected
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -195,6 +238,17 @@ def test_a_turn_computes_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(seen[1:]) == {1}
 
 
+def test_a_reset_drops_the_keys_and_values_of_weights_that_were_changed_from_outside() -> None:
+    model, other = make_model(seed=0), make_model(seed=1)
+    engine, talk = make_engine(model), Conversations(4)
+    talk.ask(engine)
+    model.load_state_dict(other.state_dict())
+    engine.reset()
+    assert all(slot.row is None and slot.cached == 0 for slot in talk.slots)
+    requests = talk.ask(engine)
+    assert [request.tokens for request in requests] == [generate(other, request.ids) for request in requests]
+
+
 def test_other_weights_drop_all_keys_and_values() -> None:
     model, other = make_model(seed=0), make_model(seed=1)
     engine, talk = make_engine(model), Conversations(4)
@@ -220,6 +274,17 @@ def test_an_answer_ends_with_the_stop_token_or_is_cut_at_its_longest() -> None:
     assert all(len(request.tokens) == MAX_TOKENS for request in cut)
     assert stopped
     assert cut
+
+
+def test_an_answer_can_have_a_limit_of_its_own() -> None:
+    model, limits = make_model(), [1, 5, MAX_TOKENS + 9]
+    whole = Conversations(3).ask(make_engine(model, stop_ids=[]))
+    engine, talk = make_engine(model, stop_ids=[]), Conversations(3)
+    requests = [Request(s, i, limit=most) for s, i, most in zip(talk.slots, talk.ids, limits, strict=True)]
+    engine.submit(requests)
+    run(engine)
+    assert [len(request.tokens) for request in requests] == [1, 5, MAX_TOKENS]
+    assert [r.tokens for r in requests] == [w.tokens[: len(r.tokens)] for r, w in zip(requests, whole, strict=True)]
 
 
 def test_freed_conversations_leave_the_batch_and_the_others_go_on_alike() -> None:
@@ -255,6 +320,8 @@ def test_a_conversation_that_cannot_be_answered_is_refused() -> None:
         engine.submit([Request(Slot(), [8] * 17)])
     with pytest.raises(ValueError, match="no new token"):
         engine.submit([Request(Slot(row=0, cached=3), [8, 9, 10])])
+    with pytest.raises(ValueError, match="at most 0 tokens"):
+        engine.submit([Request(Slot(), [8], limit=0)])
     assert not engine.busy
 
 

@@ -148,5 +148,12 @@ def test_the_record_says_which_weights_played_and_how(recipe, model, tmp_path):
     play(recipe, job, lambda success: None)
     row = pl.read_parquet(job.out).row(0, named=True)
     assert len(row["weights"]) == 32
-    assert json.loads(row["sampling"]) == {"temperature": 1.0, "top_p": 1.0, "seed": 5, "max_tokens": 6}
+    assert json.loads(row["sampling"]) == {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "seed": 5,
+        "max_tokens": 6,
+    }
     assert (row["iteration"], row["sample"], row["phase"]) == (2, 1, "explore")

@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from agentgym.checks import check_fit, check_play, check_recipe
+from agentgym.checks import check_recipe
 from agentgym.errors import RecipeError
+from agentgym.preflight import check_fit, check_play
 from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
 from agentgym.settings import EnvironmentSettings, Merge, ModelSettings, Optimizer, Recipe, TrackingMode
 from envpool import Split, environments

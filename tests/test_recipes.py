@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agentgym.checks import check_eval, check_fit
 from agentgym.errors import RecipeError
+from agentgym.preflight import check_eval, check_fit
 from agentgym.recipe import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes"

@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgym import modelserver
-from agentgym.checks import check_fit, check_play
 from agentgym.cli import main
 from agentgym.data import store
 from agentgym.data.codec import Codec
@@ -28,6 +27,7 @@ from agentgym.generation import RemotePolicy, Sampling
 from agentgym.generation.remote import request_seed
 from agentgym.models import build_tiny, load_tokenizer
 from agentgym.modelserver.answers import Reader
+from agentgym.preflight import check_fit, check_play
 from agentgym.recipe import load_recipe, same_run
 from agentgym.settings import EndpointSettings, GenerationSettings, TinySettings
 from envpool import EnvPool, EnvSpec, Message, Split, Step, StopReason, Task, Trajectory, collect, get_spec, register

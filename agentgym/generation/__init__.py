@@ -5,6 +5,7 @@ remote.py     RemotePolicy: a model behind a server as one
 engine.py     Engine: many conversations in one batch, keys and values kept between turns
 slots.py      SlotCache: a row of keys and values per conversation
 attention.py  the attention that reads them
+graphs.py     StepGraphs: steps recorded as CUDA graphs
 sampling.py   Sampling: how a token is drawn
 
 The policies are imported when they are first used: they need trio and more, where an engine needs only torch.

@@ -31,15 +31,26 @@ class Window:
             by the next real token or lies beyond what anything reads.
         fresh: whether all rows were empty before.
         longest: L, the number of tokens that the longest row holds after the pass.
+        read: read the first so many rows without a copy, whichever rows are written.
     """
 
-    def __init__(self, rows_B: Tensor | int, start_B: Tensor, width: int, *, fresh: bool, longest: int) -> None:
+    def __init__(
+        self,
+        rows_B: Tensor | int,
+        start_B: Tensor,
+        width: int,
+        *,
+        fresh: bool,
+        longest: int,
+        read: int | None = None,
+    ) -> None:
         steps_T = torch.arange(width, device=start_B.device)
         self.positions_BT = start_B[:, None] + steps_T
         self.fresh = fresh
         self.longest = longest
         self._rows_B = torch.arange(rows_B, device=start_B.device) if isinstance(rows_B, int) else rows_B
-        self._read: slice | Tensor = slice(rows_B) if isinstance(rows_B, int) else rows_B
+        first = rows_B if isinstance(rows_B, int) else read
+        self._read: slice | Tensor = self._rows_B if first is None else slice(first)
         self._masks: dict[int | None, Tensor] = {}
 
     def write(self, store_RGCD: Tensor, new_BGTD: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 
 from agentgym.errors import ModelError
 from agentgym.generation.attention import Window, attending_to_slots
+from agentgym.generation.graphs import StepGraphs
 from agentgym.generation.sampling import Sampling, choose
 from agentgym.generation.slots import Slot, SlotCache
 
@@ -26,6 +28,7 @@ class Request:
         slot: the conversation's slot, the same in all its turns.
         ids: the whole conversation so far; what came before must not have changed since the last turn.
         uniform: one random number from 0 to 1 (exclusive) per token of the answer; empty if greedy.
+        limit: most tokens of the answer, where that is less than the engine allows.
         tokens: the answer, stop token included.
         logprobs: the log-probability of each of `tokens` (see `choose`).
     """
@@ -33,6 +36,7 @@ class Request:
     slot: Slot
     ids: Sequence[int]
     uniform: Sequence[float] = ()
+    limit: int | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -58,6 +62,8 @@ class Engine:
             goes first, and is computed again from its tokens if it comes back.
         vocabulary: only token ids below this are drawn (output layers are often padded); all if None.
         prefill_tokens: about how many tokens go through the model at once before an answer begins.
+        graphs: make steps by replaying CUDA graphs (see `StepGraphs`). Where one cannot be recorded, a warning says
+            so, and steps are made one by one as without.
 
     Raises:
         ModelError: the model's layers are of another kind.
@@ -75,6 +81,7 @@ class Engine:
         slots: int | None = None,
         vocabulary: int | None = None,
         prefill_tokens: int = 4096,
+        graphs: bool = False,
     ) -> None:
         _check(model)
         if model.device.type == "cpu":
@@ -87,9 +94,12 @@ class Engine:
         self._batch = batch
         self._vocabulary = vocabulary
         self._prefill_tokens = prefill_tokens
-        self._cache = SlotCache(max(batch, slots or 0))
+        # padding costs time on a CPU; a GPU computes short rows in the time that it takes to start a forward pass
+        self._slack = 8 if model.device.type == "cpu" else 256
+        self._cache = SlotCache(max(batch, slots or 0), spare=graphs)
         # transformers renamed it after 5.17
         self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+        self._graphs = StepGraphs(self._cache, self._whole, model.device) if graphs else None
         self._pending: deque[Request] = deque()
         self._active: list[Request] = []  # by row: the active rows are the first ones
 
@@ -102,12 +112,16 @@ class Engine:
         """Queues conversations; they are answered in this order as the batch has room.
 
         Raises:
-            ValueError: a conversation leaves no room for an answer in the context, or has nothing new.
+            ValueError: a conversation leaves no room for an answer in the context, has nothing new, or its limit is
+                no positive number.
         """
         for request in requests:
-            if len(request.ids) + self._max_tokens > self._context:
+            most = self._most(request)
+            if most < 1:
+                raise ValueError(f"an answer of at most {most} tokens is none")
+            if len(request.ids) + most > self._context:
                 raise ValueError(
-                    f"{len(request.ids)} tokens and an answer of up to {self._max_tokens} do not fit in {self._context}"
+                    f"{len(request.ids)} tokens and an answer of up to {most} do not fit in {self._context}"
                 )
             if len(request.ids) <= request.slot.cached:
                 raise ValueError("the conversation has no new token")
@@ -174,7 +188,7 @@ class Engine:
             continued, count = key(request)
             if count == 0:
                 continue
-            fits = count * (len(group) + 1) <= self._prefill_tokens and count <= 1.25 * shortest + 8
+            fits = count * (len(group) + 1) <= self._prefill_tokens and count <= 1.25 * shortest + self._slack
             if group and not (fits and continued == (group[0].slot.cached > 0)):
                 self._extend(group)
                 group = []
@@ -202,12 +216,9 @@ class Engine:
         """Makes one token for every active conversation; returns those that are answered by it."""
         active, device = self._active, self._model.device
         starts = [request.slot.cached for request in active]
-        longest = max(starts) + 1
-        self._cache.reserve(longest)
-        latest = [[request.tokens[-1] if request.tokens else request.ids[-1]] for request in active]
-        window = Window(len(active), torch.tensor(starts, device=device), 1, fresh=False, longest=longest)
-        output = self._forward(self._model, torch.tensor(latest, device=device), window)
-        logits_BV = output.logits[:, -1, : self._vocabulary].float()
+        self._cache.reserve(max(starts) + 1)
+        latest = [request.tokens[-1] if request.tokens else request.ids[-1] for request in active]
+        logits_BV = self._logits(latest, starts)[:, : self._vocabulary].float()
         uniform_B = None
         if not self._sampling.greedy:
             drawn = [request.uniform[len(request.tokens)] for request in active]
@@ -218,11 +229,32 @@ class Engine:
             request.slot.cached += 1
             request.tokens.append(token)
             request.logprobs.append(logprob)
-            if token in self._stop_ids or len(request.tokens) == self._max_tokens:
+            if token in self._stop_ids or len(request.tokens) == self._most(request):
                 finished.append(request)
         for request in reversed(finished):  # from the last row on: rows behind it need not be moved
             self._retire(request)
         return finished
+
+    def _logits(self, tokens: Sequence[int], starts: Sequence[int]) -> Tensor:
+        """Computes the latest token of each active conversation; returns logits, shape (B, V)."""
+        if self._graphs is not None:
+            try:
+                return self._graphs.logits(tokens, starts)
+            except RuntimeError as error:
+                warnings.warn(f"no CUDA graph of {type(self._model).__name__}, going on without: {error}", stacklevel=2)
+                self._graphs = None
+        device = self._model.device
+        ids_B1 = torch.tensor(tokens, device=device)[:, None]
+        window = Window(len(tokens), torch.tensor(starts, device=device), 1, fresh=False, longest=max(starts) + 1)
+        logits_BV: Tensor = self._whole(ids_B1, window).logits[:, -1]
+        return logits_BV
+
+    def _whole(self, ids_BT: Tensor, window: Window) -> Any:
+        return self._forward(self._model, ids_BT, window)
+
+    def _most(self, request: Request) -> int:
+        """Most tokens of an answer."""
+        return self._max_tokens if request.limit is None else min(request.limit, self._max_tokens)
 
     def _retire(self, request: Request) -> None:
         """Takes a conversation out of the batch; the last active row fills its place."""

@@ -43,12 +43,19 @@ class SlotCache(Cache):
 
     Args:
         slots: most conversations it keeps.
+        spare: keep one more row, behind those of the conversations, that belongs to nobody.
+
+    Attributes:
+        version: changes whenever keys and values get other memory.
     """
 
     window: Window
+    version: int
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, spare: bool = False) -> None:
         super().__init__(layers=[])
+        self.version = 0
+        self._spare = spare
         self._slots = slots
         self._owners: list[Slot | None] = []  # by row
         self._capacity = 0
@@ -79,6 +86,16 @@ class SlotCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Part of the protocol of transformers; positions are always given explicitly."""
         return 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are for conversations."""
+        return len(self._owners)
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens a row can hold."""
+        return self._capacity
 
     def seat(self, slots: Sequence[Slot], first: int) -> None:
         """Gives conversations the rows from `first` on; the rows before it are in use and stay.
@@ -145,6 +162,7 @@ class SlotCache(Cache):
             self._resize()
 
     def _resize(self) -> None:
+        self.version += 1
         for stores in self._stores.values():
             for i, old_RGCD in enumerate(stores):
                 stores[i] = self._allocate(old_RGCD, old_RGCD.stride(2) == 1)
@@ -152,7 +170,7 @@ class SlotCache(Cache):
 
     def _allocate(self, like: Tensor, transposed: bool) -> Tensor:
         # zeros and not empty: a masked key has weight 0, but 0 times an accidental NaN is NaN
-        rows, G, D = len(self._owners), like.shape[1], like.shape[3]
+        rows, G, D = len(self._owners) + self._spare, like.shape[1], like.shape[3]
         if transposed:
             return like.new_zeros(rows, G, D, self._capacity).mT
         return like.new_zeros(rows, G, self._capacity, D)
