@@ -10,6 +10,7 @@ from pathlib import Path
 from agentgym import progress
 from agentgym.checks import PLAYERS
 from agentgym.data import store
+from agentgym.evaluation import scalars
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import measure
 from agentgym.evaluation.report import describe_machine, installed_versions
@@ -19,6 +20,7 @@ from agentgym.play import PlayJob, sampling_seed, tasks_of
 from agentgym.preflight import players_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
+from agentgym.tracking import Tracker
 from agentgym.workers import Workers
 from envpool import Split, Task, Trajectory, get_spec
 
@@ -38,7 +40,16 @@ def evaluate(recipe: Recipe) -> EvalReport:
     progress.header(folder.path, recipe.seed)
     with Workers(recipe, folder) as workers:
         players = [_measured(recipe, name, folder, workers) for name in names]
-    report = EvalReport(
+    report = _report(recipe, players, folder)
+    report.write(folder.path)
+    write_html(folder.path)
+    _track(recipe, report, folder)
+    progress.show(report)
+    return report
+
+
+def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalReport:
+    return EvalReport(
         name=recipe.name,
         seed=recipe.seed,
         recipe=asdict(recipe),
@@ -47,10 +58,19 @@ def evaluate(recipe: Recipe) -> EvalReport:
         versions=installed_versions(),
         machine=describe_machine(),
     )
-    report.write(folder.path)
-    write_html(folder.path)
-    progress.show(report)
-    return report
+
+
+def _track(recipe: Recipe, report: EvalReport, folder: RunFolder) -> None:
+    """Sends the table of the report, and some episodes of each player, to W&B."""
+    tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
+    try:
+        if tracker.on:
+            tracker.log_table("players", *scalars.players(report), 0)
+            for player in report.players:
+                files = [folder.path / "trajectories" / name for name in player.trajectories]
+                tracker.log_trajectories(store.read(files), 0, f"player/{slug(player.name)}")
+    finally:
+        tracker.finish()
 
 
 def _check(recipe: Recipe, player: str) -> None:

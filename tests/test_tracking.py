@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agentgym.errors import RecipeError
+from agentgym.evaluate import evaluate
 from agentgym.evaluation import Explored, Iteration, Learned, Report, Result, scalars, summarize
 from agentgym.fit import fit
 from agentgym.hooks import PhaseLogger
@@ -299,6 +300,16 @@ def test_whatever_a_run_logs_is_documented(tmp_path: Path, wandb: FakeWandb) -> 
     assert {name for name, each in names.items() if not any(each.fullmatch(one) for one in logged)} == set()
     steps = [values["step"] for run in wandb.runs for values in run.logged]
     assert steps == sorted(steps)
+
+
+def test_an_evaluation_logs_its_table_and_some_episodes_of_each_player(tmp_path: Path, wandb: FakeWandb) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["eval.players=[expert, random]", "model.name=random", "environments.maze.max_turns=20"]
+    evaluate(load_recipe(tmp_path / "recipe.yaml", words))
+    tables = {name: each for run in wandb.runs for values in run.logged for name, each in values.items()}
+    assert tables["players"].columns == ["player", "maze", "macro", "macro_low", "macro_high"]
+    assert tables["players"].data[0][:3] == ["expert", 1.0, 1.0]
+    assert len(tables["player/random"].data) == 2
 
 
 RECIPE = """\

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from agentgym.evaluation.agenteval import EnvironmentResult, MacroResult, Result
 from agentgym.evaluation.report import Explored, Learned, Report
+from agentgym.evaluation.scoreboard import EvalReport
 
 Scalars = dict[str, float]
 """Numbers by name."""
@@ -74,6 +75,18 @@ def results(report: Report) -> tuple[list[str], list[list[str | float | None]]]:
         ]
         for label, result in rows.items()
     ]
+
+
+def players(report: EvalReport) -> tuple[list[str], list[list[str | float | None]]]:
+    """The table of an evaluation: header and rows, headline figures between 0 and 1, the macro with its limits."""
+    environments = sorted({name for player in report.players for name in player.played.environments})
+    header = ["player", *environments, "macro", "macro_low", "macro_high"]
+    rows: list[list[str | float | None]] = []
+    for player in report.players:
+        parts, macro = player.played.environments, player.played.macro
+        figures = [parts[name].headline if name in parts else None for name in environments]
+        rows.append([player.name, *figures, macro.headline, *macro.headline_interval])
+    return header, rows
 
 
 def _share(part: int, whole: int) -> float | None:
