@@ -181,9 +181,7 @@ class Report:
         Raises:
             RunError: they cannot be written.
         """
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(folder / "report.json", f"{text}\n".encode())
-        write_atomically(folder / "report.md", self.markdown().encode())
+        write_report(folder, self.to_json(), self.markdown())
 
     def markdown(self) -> str:
         """Returns report.md."""
@@ -225,6 +223,17 @@ class Report:
             facts = {**(asdict(iteration.explored) if iteration.explored else {}), **asdict(iteration.learned)}
             rows.append([label, *(f"{facts[key]:,}" if key in facts else "" for key in _WORK.values())])
         return rows
+
+
+def write_report(folder: Path, report: Mapping[str, Any], markdown: str) -> None:
+    """Writes report.json and report.md into a folder, each whole or not at all.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "report.json", f"{text}\n".encode())
+    write_atomically(folder / "report.md", markdown.encode())
 
 
 _WORK = {

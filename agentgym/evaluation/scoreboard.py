@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agentgym.data.store import write_atomically
 from agentgym.evaluation.pairs import Pair, Pairing, pair
 from agentgym.evaluation.players import EnvironmentFigures, Figures, Macro, Played
-from agentgym.evaluation.report import COLUMNS, markdown_table, p_text
+from agentgym.evaluation.report import COLUMNS, markdown_table, p_text, write_report
 from agentgym.evaluation.statistics import Interval
 from agentgym.manner import Manner
 
@@ -136,9 +134,7 @@ class EvalReport:
         Raises:
             RunError: they cannot be written.
         """
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(folder / "report.json", f"{text}\n".encode())
-        write_atomically(folder / "report.md", self.markdown().encode())
+        write_report(folder, self.to_json(), self.markdown())
 
     def __rich__(self) -> RenderableType:
         """What `console.print(report)` shows: the table and the words."""
