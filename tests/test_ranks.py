@@ -18,7 +18,7 @@ from agentgym import cli
 from agentgym.data import store
 from agentgym.errors import RecipeError
 from agentgym.fit import fit
-from agentgym.models import build_tiny
+from agentgym.models import build_tiny, weights_hash
 from agentgym.ranks import Ranks, join
 from agentgym.settings import TinySettings, TrainerSettings
 from envpool import EnvPool, ExpertPolicy, Task, collect
@@ -119,10 +119,17 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("lora", ["model.lora=null", "model.lora={rank: 4}"])
-def test_two_ranks_do_a_whole_iteration_and_go_on_after_being_killed_or_told_to_end(tmp_path, lora):
-    folders = [tmp_path / name for name in ("undisturbed", "killed")]
-    words = [*TWO, lora, "trainer.checkpoint_every=2"]
+@pytest.mark.parametrize(
+    ("lora", "sent", "marker", "code"),
+    [
+        ("model.lora=null", signal.SIGKILL, "it000/checkpoints/step-*.ckpt", -signal.SIGKILL),
+        ("model.lora={rank: 4}", signal.SIGTERM, "it001/checkpoints/step-*.ckpt", cli.PREEMPTED),
+    ],
+    ids=["all weights, SIGKILL", "adapters, SIGTERM"],
+)
+def test_two_ranks_do_a_whole_iteration_and_go_on_after_a_signal(tmp_path, lora, sent, marker, code):
+    folders = [tmp_path / name for name in ("undisturbed", "stopped")]
+    words = [*TWO, lora, "trainer.checkpoint_every=2", "evol.control=false"]
     for folder in folders:
         folder.mkdir()
         recipe(folder)
@@ -130,19 +137,16 @@ def test_two_ranks_do_a_whole_iteration_and_go_on_after_being_killed_or_told_to_
     assert undisturbed.communicate(timeout=300)[1] == ""
     assert undisturbed.returncode == 0
     run = folders[1] / "runs" / "small"
-    killed = start(folders[1], *words)
-    wait_for(killed, run, "it000/checkpoints/step-*.ckpt")
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    terminated = start(folders[1], *words)
-    wait_for(terminated, run, "it001/checkpoints/step-*.ckpt")
-    terminated.send_signal(signal.SIGTERM)
-    said = terminated.communicate(timeout=120)[1]
-    assert terminated.returncode in (cli.PREEMPTED, 0)  # it may have been at its last step
-    assert terminated.returncode == 0 or "the same command goes on where it was" in said
+    stopped = start(folders[1], *words)
+    wait_for(stopped, run, marker)
+    stopped.send_signal(sent)
+    said = stopped.communicate(timeout=120)[1]
+    assert stopped.returncode == code
+    assert sent == signal.SIGKILL or "the same command goes on where it was" in said
     resumed = start(folders[1], *words)
     assert resumed.communicate(timeout=300)[1] == ""
     assert outcome(run) == outcome(folders[0] / "runs" / "small")
+    assert weights_hash(str(run / "it001/model")) == weights_hash(str(folders[0] / "runs/small/it001/model"))
 
 
 def test_a_rank_that_fails_ends_the_others():
