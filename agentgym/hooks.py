@@ -177,13 +177,18 @@ class Checkpoints(Callback):
         trainer.strategy.barrier("before saving")
         try:
             trainer.save_checkpoint(part)
+        except OSError as error:  # it may name a temporary file that nobody knows
+            raise self._failure(error.strerror or str(error)) from error
         except CheckpointException as error:  # several ranks save together: what went wrong on one, all are told
-            reason = "; ".join(sorted({str(cause) for cause, _ in error.failures.values()}))
-            text = f"cannot save {self._folder}: {reason}; free some space and run the same command again"
-            raise RunError(text) from None
+            raise self._failure("; ".join(sorted({str(cause) for cause, _ in error.failures.values()}))) from None
         if trainer.is_global_zero:
             older = [path for path in self._folder.glob("*.ckpt") if _STEP.fullmatch(path.name)]
             part.replace(self._folder / f"step-{step:08d}.ckpt")
             for path in older:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         trainer.strategy.barrier("after saving")
+
+    def _failure(self, reason: str) -> RunError:
+        return RunError(
+            f"cannot save {self._folder} (is the disk full?): {reason}; free some space and run the same command again"
+        )

@@ -15,7 +15,8 @@ The arrangements:
 - *engine, graphs*: with ``--graphs``, the same by CUDA graphs, which were recorded before.
 
 The models are built from their configuration with random weights. Answers are greedy, so that all arrangements should
-say the same; in bfloat16 they need not, because they round differently.
+say the same; in bfloat16 they need not, because they round differently. All arrangements have the settings of memory
+that our worker processes have (see `measuring.MEMORY`).
 """
 
 from __future__ import annotations
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--graphs", action="store_true", help="measure the engine with CUDA graphs too")
     words = parser.parse_args()
+    measuring.with_the_memory_of_workers()
     torch.set_num_threads(1)
     dtype = words.dtype or ("float32" if words.device == "cpu" else "bfloat16")
     model = build(words.size, words.device, getattr(torch, dtype)).eval()

@@ -25,6 +25,16 @@ PEAKS = {"B200": 2250, "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312}
 """TFLOP/s of dense bfloat16 products, from the makers' data sheets, by a part of the card's name."""
 
 
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+"""The settings of glibc that our worker processes have (agentgym/workers.py): big blocks are kept for the next step."""
+
+
+def with_the_memory_of_workers() -> None:
+    """Starts this program again with `MEMORY`, which all arrangements then have, unless it was started so."""
+    if not MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **MEMORY})
+
+
 def seconds_of(work: Callable[[], T], device: str) -> tuple[float, T]:
     """How long it takes, and what it returns: CPU time of this process on a CPU, wall time on a GPU."""
     clock = time.process_time if device == "cpu" else time.perf_counter

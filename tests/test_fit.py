@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
+from torch.distributed.checkpoint.api import CheckpointException
 
 from agentgym import cli
 from agentgym.data import store
@@ -147,6 +150,26 @@ def test_sigterm_saves_what_was_done_and_ends_with_a_code_of_its_own(tmp_path, m
     if learning:
         (saved,) = (tmp_path / "runs/small/it000/checkpoints").iterdir()
         assert int(saved.stem.removeprefix("step-")) > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/nobody-knows"), "No space left on device"),
+        (CheckpointException("save", {1: (OSError("unexpected pos"), None)}), "unexpected pos"),
+    ],
+    ids=["alone", "several ranks together"],
+)
+def test_a_checkpoint_that_cannot_be_saved_is_one_line_and_the_run_goes_on_later(tmp_path, error, reason):
+    def full(*args: object) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", full)
+        with pytest.raises(RunError, match=rf"cannot save .*it000/checkpoints .*: {reason}; free some space") as failed:
+            fit(recipe(tmp_path, "evol.iterations=0"))
+    assert "\n" not in str(failed.value)
+    assert fit(recipe(tmp_path, "evol.iterations=0")).iterations[0].learned.steps == 4
 
 
 def test_exploration_tries_every_task_as_often_as_asked(undisturbed):
