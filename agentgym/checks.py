@@ -9,10 +9,8 @@ import ast
 import dataclasses
 import importlib
 import itertools
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,20 +18,14 @@ from agentgym.errors import DataError, RecipeError
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modulefinder import find_module, names_of
 from agentgym.panel import load_panel
+from agentgym.ranges import out_of_range
 from agentgym.settings import (
-    EndpointSettings,
     EnvironmentSettings,
-    EvalSettings,
-    EvolSettings,
     GenerationSettings,
-    LearningSettings,
-    LoraSettings,
     ModelSettings,
-    PoolSettings,
     Prompt,
     Recipe,
     StrategyName,
-    TinySettings,
     TrainerSettings,
 )
 from envpool import EnvPoolError, EnvSpec, Split, get_spec
@@ -65,81 +57,10 @@ class Complaint(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class _Range:
-    low: float
-    high: float = math.inf
-    above: bool = False  # the low end itself is not allowed
-
-    def holds(self, value: float) -> bool:
-        return math.isfinite(value) and (value > self.low if self.above else value >= self.low) and value <= self.high
-
-    def __str__(self) -> str:
-        low = f"greater than {self.low:g}" if self.above else f"at least {self.low:g}"
-        return low if math.isinf(self.high) else f"{low} and at most {self.high:g}"
-
-
-_ONE = _Range(1)
-_ZERO = _Range(0)
-_POSITIVE = _Range(0, above=True)
-_SHARE = _Range(0, 1)
-
-_RANGES: Mapping[type, Mapping[str, _Range]] = {
-    Recipe: {"seed": _ZERO},
-    ModelSettings: {"context": _ONE},
-    EndpointSettings: {"concurrency": _ONE, "seconds": _POSITIVE, "retries": _ZERO},
-    TinySettings: {
-        "hidden": _ONE,
-        "layers": _ONE,
-        "heads": _ONE,
-        "kv_heads": _ONE,
-        "intermediate": _ONE,
-        "vocabulary": _Range(300),  # 256 bytes, the control tokens and some merges
-    },
-    LoraSettings: {"rank": _ONE, "alpha": _ONE, "dropout": _SHARE},
-    EnvironmentSettings: {
-        "expert": _ZERO,
-        "explore": _ZERO,
-        "eval": _ZERO,
-        "max_turns": _ONE,
-        "cap": _ONE,
-        "processes": _ZERO,
-    },
-    LearningSettings: {
-        "steps": _ONE,
-        "epochs": _ONE,
-        "tokens_per_step": _ONE,
-        "tokens_per_row": _ONE,
-        "lr": _POSITIVE,
-        "weight_decay": _ZERO,
-        "warmup": _SHARE,
-        "clip": _POSITIVE,
-    },
-    EvolSettings: {
-        "iterations": _ZERO,
-        "samples": _ONE,
-        "temperature": _ZERO,
-        "top_p": _Range(0, 1, above=True),
-        "top_k": _ZERO,
-        "min_p": _SHARE,
-    },
-    EvalSettings: {"samples": _ONE, "limit": _ONE},
-    GenerationSettings: {"max_tokens": _ONE, "batch": _ONE},
-    PoolSettings: {
-        "sessions": _ONE,
-        "workers": _ONE,
-        "step_seconds": _POSITIVE,
-        "policy_seconds": _POSITIVE,
-        "episode_seconds": _POSITIVE,
-    },
-    TrainerSettings: {"devices": _ONE, "num_nodes": _ONE, "checkpoint_every": _ONE, "threads": _ONE},
-}
-
-
 def complaints_about(recipe: Recipe) -> list[Complaint]:
     """Returns all that is wrong with a recipe, whatever it is used for."""
     return [
-        *_numbers(recipe),
+        *itertools.starmap(Complaint, out_of_range(recipe)),
         *_run(recipe),
         *_model(recipe.model, recipe.generation),
         *_endpoint(recipe.model),
@@ -182,22 +103,6 @@ def refuse(complaints: Iterable[Complaint]) -> None:
 def endpoint_of(address: str, settings: EnvironmentSettings) -> Endpoint:
     """The endpoint of an address in a recipe."""
     return Endpoint(address, token=settings.token, headers=settings.headers)
-
-
-def _numbers(section: Any, key: str = "") -> Iterator[Complaint]:
-    """Walks all sections and holds every number against its range."""
-    ranges = _RANGES.get(type(section), {})
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        path = f"{key}{field.name}"
-        if field.name in ranges and value is not None and not ranges[field.name].holds(value):
-            yield Complaint(path, f"{value} is out of range: it must be {ranges[field.name]}")
-        elif dataclasses.is_dataclass(value):
-            yield from _numbers(value, f"{path}.")
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                if dataclasses.is_dataclass(item):
-                    yield from _numbers(item, f"{path}.{name}.")
 
 
 def _run(recipe: Recipe) -> Iterator[Complaint]:

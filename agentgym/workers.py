@@ -33,7 +33,7 @@ from envpool import EnvPoolError, Trajectory
 Answer = Mapping[str, Any]
 
 CLOSE_SECONDS = 15.0
-"""How long a worker that plays may take to close its sessions before it is killed."""
+"""How long a worker may take to close its sessions, or to save what it learns, before it is killed."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a worker is one of several on the same cores

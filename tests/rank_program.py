@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 
+from agentgym.errors import RunError
 from agentgym.learn import LearnJob, learn
 from agentgym.modules import AgentEvol
 from agentgym.ranks import ALONE, Ranks, join
@@ -93,6 +94,12 @@ def main(folder: Path, cases: list[str]) -> None:
         folder=folder / "replica",
     )
     learn(settings(recipe, "fsdp", ranks.size), replica, ranks=ranks)
+    try:
+        with ranks.together():
+            if ranks.rank == 1:
+                raise ValueError("mine")
+    except (RunError, ValueError) as error:
+        (folder / f"failed-{ranks.rank}").write_text(f"{type(error).__name__}: {error}")
     ranks.first_does(
         lambda: (folder / "losses.json").write_text(json.dumps({"losses": losses, "replica": Refreshing.differences}))
     )

@@ -19,7 +19,7 @@ from agentgym.data import store
 from agentgym.errors import RecipeError
 from agentgym.fit import fit
 from agentgym.models import build_tiny, weights_hash
-from agentgym.ranks import Ranks, join
+from agentgym.ranks import join
 from agentgym.settings import TinySettings, TrainerSettings
 from envpool import EnvPool, ExpertPolicy, Task, collect
 
@@ -123,9 +123,10 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen:
     ("lora", "sent", "marker", "code"),
     [
         ("model.lora=null", signal.SIGKILL, "it000/checkpoints/step-*.ckpt", -signal.SIGKILL),
+        ("model.lora={rank: 4}", signal.SIGKILL, "it001/checkpoints/step-*.ckpt", -signal.SIGKILL),
         ("model.lora={rank: 4}", signal.SIGTERM, "it001/checkpoints/step-*.ckpt", cli.PREEMPTED),
     ],
-    ids=["all weights, SIGKILL", "adapters, SIGTERM"],
+    ids=["all weights, SIGKILL", "adapters, SIGKILL", "adapters, SIGTERM"],
 )
 def test_two_ranks_do_a_whole_iteration_and_go_on_after_a_signal(tmp_path, lora, sent, marker, code):
     folders = [tmp_path / name for name in ("undisturbed", "stopped")]
@@ -149,11 +150,10 @@ def test_two_ranks_do_a_whole_iteration_and_go_on_after_a_signal(tmp_path, lora,
     assert weights_hash(str(run / "it001/model")) == weights_hash(str(folders[0] / "runs/small/it001/model"))
 
 
-def test_a_rank_that_fails_ends_the_others():
-    ranks = Ranks()
-    with pytest.raises(ValueError, match="mine"), ranks.together():
-        raise ValueError("mine")
-    ranks.first_does(lambda: None)
+def test_what_fails_on_one_rank_is_told_to_the_others(learned):
+    folder, _ = learned
+    assert (folder / "failed-1").read_text() == "ValueError: mine"
+    assert (folder / "failed-0").read_text().startswith("RunError: another process of this run failed")
 
 
 def test_processes_that_were_not_started_together_cannot_join(monkeypatch):
