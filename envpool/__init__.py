@@ -28,8 +28,9 @@ from envpool.errors import (
     UnknownEnvironment,
     UnknownTask,
 )
-from envpool.policy import Actor, Episode, ExpertPolicy, Policy, RandomPolicy
+from envpool.policy import Actor, Episode, ExpertPolicy, Policy
 from envpool.pool import EnvPool
+from envpool.random_policy import RandomPolicy
 from envpool.run import collect, run_sync
 from envpool.session import Transport
 from envpool.spec import Environment, EnvSpec, Tool, environments, get_spec, register

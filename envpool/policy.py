@@ -7,7 +7,6 @@ values, a remote one the messages).
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class Episode:
         sample: which of the tries at this task.
         spec: the card of the environment.
         format: how thought and action are written.
-        session: the live session; only experts and random players look at it.
+        session: the live session; only experts, and random players that ask for possible actions, look at it.
     """
 
     task: Task
@@ -144,34 +143,6 @@ class _ExpertActor:
         if move is None:
             raise PolicyFailed("act", "the expert knows no further action")
         return Completion(self._format.render(*move))
-
-
-class RandomPolicy:
-    """Picks one of the available actions; the same ones for the same seed, task and sample."""
-
-    name = "random"
-
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-
-    def running(self, load: Load) -> AbstractAsyncContextManager[None]:
-        """Nothing to start."""
-        return nullcontext()
-
-    @asynccontextmanager
-    async def actor(self, episode: Episode) -> AsyncIterator[Actor]:
-        """Opens a player with its own random numbers."""
-        yield _RandomActor(episode, random.Random(f"{self._seed} {episode.task.item_id} {episode.sample}"))
-
-
-class _RandomActor:
-    def __init__(self, episode: Episode, rng: random.Random) -> None:
-        self._episode = episode
-        self._rng = rng
-
-    async def act(self, observation: str) -> Completion:
-        actions = await self._episode.session.available_actions()
-        return Completion(self._episode.format.render("I pick an action at random.", self._rng.choice(actions)))
 
 
 PolicyLike = Policy | PolicyFunction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envpool import EnvSpec, Split, Step, register
+from envpool import EnvSpec, Split, Step, Tool, register
 
 
 class HigherLower:
@@ -55,6 +55,7 @@ SPEC = EnvSpec(
     success_above=0.5,
     expert=expert,
     inline=True,
+    tools=(Tool("guess", "{number:int}", "guesses a number"),),
 )
 
 register(SPEC)

@@ -50,12 +50,12 @@ def served(*urls, name="maze", settings=QUICK, **options) -> EnvPool:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_trajectories_are_the_same_in_process_and_over_http(name):
     tasks = get_spec(name).select("explore", 12)
-    here = played_here(tasks, RandomPolicy(1))
+    here = played_here(tasks, RandomPolicy(1, available=True))
 
     async def main():
         async with FakeServer(name) as server:
             pool = served(server.url, name=name)
-            assert await play(pool, tasks, RandomPolicy(1)) == here
+            assert await play(pool, tasks, RandomPolicy(1, available=True)) == here
             assert pool.statistics().turns == sum(len(t.turns) for t in here)
             assert not server.live
             assert server.created == server.closed == len(tasks)

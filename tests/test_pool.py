@@ -309,14 +309,10 @@ def test_a_policy_without_room_ends_the_episode_with_the_score_so_far():
     assert (trajectory.stop, trajectory.score, len(trajectory.turns)) == (StopReason.CONTEXT_FULL, 0.0, 2)
 
 
-def test_experts_and_random_players_play_every_environment():
-    expert, random = (
-        play([Task("counting", 2)], policy)[0] for policy in (envpool.ExpertPolicy(), envpool.RandomPolicy(3))
-    )
+def test_experts_play_every_environment_that_has_one():
+    (expert,) = play([Task("counting", 2)], envpool.ExpertPolicy())
     assert expert.success
     assert expert.turns[0].completion.text == "Thought:\nAt 0 of 2.\n\nAction:\nup"
-    assert random.turns[0].action in ("up", "stay")
-    assert play([Task("counting", 2)], envpool.RandomPolicy(3))[0].turns == random.turns
 
 
 def test_an_environment_without_expert_says_so():

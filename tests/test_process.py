@@ -32,16 +32,16 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_trajectories_are_the_same_in_worker_processes_and_no_worker_is_left(name):
     tasks = get_spec(name).select("explore", 8)
-    here = played_here(tasks, RandomPolicy(2))
+    here = played_here(tasks, RandomPolicy(2, available=True))
     transport = ProcessTransport(2, settings=QUICK)
     pids = []
 
     async def main():
         pool = EnvPool(transport=transport)
-        async with pool.run(tasks, RandomPolicy(2)) as trajectories:
+        async with pool.run(tasks, RandomPolicy(2, available=True)) as trajectories:
             async for _ in trajectories:
                 pids.extend(transport.pids)
-        return await play(pool, tasks, RandomPolicy(2))
+        return await play(pool, tasks, RandomPolicy(2, available=True))
 
     assert run_sync(main) == here
     assert pids
