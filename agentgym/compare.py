@@ -21,8 +21,7 @@ from agentgym.data import store
 from agentgym.errors import RunError
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played, measure
-from agentgym.evaluation.report import p_text
-from agentgym.evaluation.scoreboard import PAIRS_HEADER, headline_cell, pairs_rows, terminal_table
+from agentgym.evaluation.tables import PAIRS_HEADER, figure_cell, p_text, pairs_rows, terminal_table
 from envpool import get_spec
 from envpool.errors import did_you_mean
 
@@ -242,7 +241,8 @@ def _cells(row: Measured, columns: Sequence[str], base: Measured | None) -> list
     pairing = pair(base.played, row.played, names=(base.name, row.name)) if base is not None else None
     cells = []
     for name in columns:
-        lines = [headline_cell(row.played.environments[name], "\n")] if name in row.played.environments else ["-"]
+        figures = row.played.environments.get(name)
+        lines = ["-"] if figures is None else [figure_cell(figures.to_json(), "headline", "\n")]
         if row.trained_on is not None and name in row.trained_on and lines != ["-"]:
             lines[0] = lines[0].replace("\n", "*\n", 1)
         part = pairing.environments.get(name) if pairing is not None else None

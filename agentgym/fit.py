@@ -19,8 +19,8 @@ from agentgym.data.prompts import data_prompts
 from agentgym.data.sources import find
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
-from agentgym.evaluation.agenteval import Result, summarize
 from agentgym.evaluation.html import write_html
+from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
 from agentgym.learn import Learned, LearnJob, learn, module_class
@@ -106,7 +106,7 @@ class _Fit:
             progress.show(line)
         base = self._base(expert)
         bc = self.clone(base, expert)
-        iterations = [Iteration(iteration=0, result=self.measure(bc.model, 0), learned=_work(bc))]
+        iterations = [Iteration(iteration=0, played=self.measure(bc.model, 0), learned=_work(bc))]
         current, control = bc.model, bc
         kept: Path | None = None
         for number in range(1, recipe.evol.iterations + 1):
@@ -114,8 +114,8 @@ class _Fit:
             start = {Start.base: base, Start.bc: bc.model, Start.current: current}[recipe.evol.start]
             evolved, control = self.learn(start, [expert, kept], number, control, expert)
             current = evolved.model
-            result = self.measure(current, number)
-            iterations.append(Iteration(iteration=number, result=result, learned=_work(evolved), explored=explored))
+            played = self.measure(current, number)
+            iterations.append(Iteration(iteration=number, played=played, learned=_work(evolved), explored=explored))
         report = Report(
             name=recipe.name,
             seed=recipe.seed,
@@ -195,20 +195,20 @@ class _Fit:
         self.workers.learn_beside(beside, lambda: learned.append(self._learn(job, title, number)))
         return learned[0], learn(self.recipe, beside, ranks=self.ranks)
 
-    def measure(self, model: str, number: int) -> Result:
+    def measure(self, model: str, number: int) -> Played:
         """Plays the evaluation tasks greedily."""
         return self._measure(model, number, store.Phase.EVAL, f"it{number:03d}-eval", f"measuring iteration {number}")
 
     def measure_control(self, control: Learned, bc: Learned) -> Iteration:
         """What as much learning from the expert set alone would have brought."""
         number = self.recipe.evol.iterations
-        result = self._measure(control.model, number, store.Phase.CONTROL, "control-eval", "measuring the control")
+        played = self._measure(control.model, number, store.Phase.CONTROL, "control-eval", "measuring the control")
         phases = [learn(self.recipe, self._job("", [], n, self.folder.control(n))) for n in range(1, number + 1)]
         steps, tokens = sum(p.steps for p in phases), sum(p.tokens for p in phases)
         work = Work(steps=steps, tokens=tokens, trajectories=bc.trajectories, loss=phases[-1].loss)
-        return Iteration(iteration=number, result=result, learned=work)
+        return Iteration(iteration=number, played=played, learned=work)
 
-    def _measure(self, model: str, number: int, phase: store.Phase, name: str, title: str) -> Result:
+    def _measure(self, model: str, number: int, phase: store.Phase, name: str, title: str) -> Played:
         job = PlayJob(
             model=model,
             tasks=tuple(tasks_of(self.recipe, Split.EVAL)),
@@ -220,11 +220,11 @@ class _Fit:
             phase=phase,
             out=self.folder.trajectories(name),
         )
-        played = self.workers.play(job, title)
-        result = summarize(played, {name: get_spec(name).score_range for name in self.recipe.environments})
-        self.tracker.log(scalars.measured(str(phase), result), number, self.steps)
-        self.tracker.log_trajectories(played, number, str(phase))
-        return result
+        trajectories = self.workers.play(job, title)
+        played = measure(trajectories, {name: get_spec(name) for name in self.recipe.environments})
+        self.tracker.log(scalars.measured(str(phase), played), number, self.steps)
+        self.tracker.log_trajectories(trajectories, number, str(phase))
+        return played
 
     def _learn(self, job: LearnJob, title: str, number: int) -> Learned:
         started = not (job.folder / "done.json").exists()

@@ -46,7 +46,7 @@ def test_a_module_and_an_environment_of_ones_own_are_named_in_a_recipe(tmp_path,
         "pool.workers=2",
     ]
     report = fit(load_recipe(tmp_path / "recipe.yaml", overrides))
-    assert report.iterations[1].result.environments["higher_lower"].tasks == 5
+    assert report.iterations[1].played.environments["higher_lower"].tasks == 5
 
 
 def test_the_environment_of_the_docs_has_an_expert_that_always_wins():

@@ -234,7 +234,7 @@ def test_workers_share_the_work_and_leave_with_the_run(tmp_path):
         "it001-kept.parquet",
     ]
     assert len(store.read([folder / "it001-explore-0.parquet"])) == 14
-    assert report.control.result.tasks == 10
+    assert report.control.played.episodes == 10
 
 
 def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path, monkeypatch):

@@ -26,10 +26,9 @@ from hypothesis import strategies as st
 from agentgym import cli
 from agentgym.data import store
 from agentgym.errors import DataError, RunError
-from agentgym.evaluation import Explored, Iteration, Learned, Report, Result, summarize
+from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, measure
 from agentgym.evaluation.episodes import MOST, choose, evenly, fair_shares, pack
 from agentgym.evaluation.html import LIMIT, write_html
-from agentgym.evaluation.players import measure
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.manner import Manner
 from agentgym.recipe import save_recipe
@@ -37,6 +36,7 @@ from agentgym.settings import EnvironmentSettings, FormatName, LearningSettings,
 from envpool import Completion, Split, StopReason, Task, Trajectory, Turn, get_spec
 
 NAMES = ("maze", "textcraft", "wordle")
+SPECS = {name: get_spec(name) for name in NAMES}
 NASTY = (
     "</script><script>document.title='owned'</script>",
     "<img src=x onerror=\"document.title='owned'\"><!-- <![CDATA[",
@@ -105,9 +105,8 @@ def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, 
         store.write(folder / "trajectories" / f"{name}.parquet", made, iteration=iteration, phase=phase)
         return made
 
-    def measured(name: str, share: float, iteration: int, phase: store.Phase) -> Result:
-        ranges = dict.fromkeys(NAMES, (0.0, 1.0))
-        return summarize(played(name, range(10_000, 10_000 + tasks), share, iteration, phase), ranges)
+    def measured(name: str, share: float, iteration: int, phase: store.Phase) -> Played:
+        return measure(played(name, range(2_000, 2_000 + tasks), share, iteration, phase), SPECS)
 
     played("expert", range(8), 1.0, 0, store.Phase.EXPERT)
     rows, solved = [], set[Task]()
@@ -134,10 +133,10 @@ def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, 
         done = {"model": "model", "seconds": 1.0, **asdict(learned)}
         (folder / f"it{n:03d}" / "done.json").write_text(json.dumps(done))
         result = measured(f"it{n:03d}-eval", 0.35 + 0.12 * n, n, store.Phase.EVAL)
-        rows.append(Iteration(iteration=n, result=result, learned=learned, explored=explored))
+        rows.append(Iteration(iteration=n, played=result, learned=learned, explored=explored))
     if finished:
         result = measured("control-eval", 0.45, iterations, store.Phase.CONTROL)
-        control = Iteration(iteration=iterations, result=result, learned=replace(rows[-1].learned, trajectories=24))
+        control = Iteration(iteration=iterations, played=result, learned=replace(rows[-1].learned, trajectories=24))
         report = Report(name="trial", seed=0, recipe=asdict(recipe), iterations=rows, control=control, **FACTS)
         report.write(folder)
     return folder

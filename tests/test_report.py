@@ -14,21 +14,25 @@ from agentgym.evaluation import (
     Explored,
     Iteration,
     Learned,
+    Played,
     Report,
-    Result,
     describe_machine,
     installed_versions,
-    results_table,
-    summarize,
+    measure,
 )
+from agentgym.evaluation.tables import figures_table
+from envpool import get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
 FOUR = ["babyai", "maze", "textcraft", "wordle"]
+PLAIN = replace(get_spec("maze"), task_type=None)
+"""The card of environments that there are not."""
+
 LEARNED = Learned(steps=600, tokens=5_000_000, trajectories=100)
 EXPLORED = Explored(tried=800, finished=799, errored=1, succeeded=500, kept=450, newly_solved=120)
 
 
-def measured(share: float, *, names: list[str] = FOUR, tasks: int = 105, errored: int = 0, seed: int = 0) -> Result:
+def measured(share: float, *, names: list[str] = FOUR, tasks: int = 105, errored: int = 0, seed: int = 0) -> Played:
     """What a policy that solves `share` of the tasks would get; the first `errored` tasks of each environment fail."""
     rng = random.Random(seed)
     turn = Turn(Completion("Action:\nup"), "up", "up", 0.0)
@@ -39,7 +43,8 @@ def measured(share: float, *, names: list[str] = FOUR, tasks: int = 105, errored
             stop = StopReason.DONE if good else StopReason.ERROR
             score, success = (float(solved), solved) if good else (None, None)
             played.append(Trajectory(Task(name, i), 0, "model", "", "", (turn,) * 3, stop, score, success))
-    return summarize(rng.sample(played, len(played)), dict.fromkeys(names, (0.0, 1.0)))
+    specs = {name: get_spec(name) if name in FOUR else PLAIN for name in names}
+    return measure(rng.sample(played, len(played)), specs)
 
 
 def report(**changes) -> Report:
@@ -47,7 +52,7 @@ def report(**changes) -> Report:
     rows = [
         Iteration(
             iteration=i,
-            result=measured(0.5 + 0.1 * i, names=names, seed=i),
+            played=measured(0.5 + 0.1 * i, names=names, seed=i),
             learned=LEARNED,
             explored=EXPLORED if i else None,
         )
@@ -58,7 +63,7 @@ def report(**changes) -> Report:
         seed=0,
         recipe={"name": "agentevol", "evol": {"iterations": 3}},
         iterations=rows,
-        control=Iteration(iteration=3, result=measured(0.6, names=names, seed=9), learned=LEARNED),
+        control=Iteration(iteration=3, played=measured(0.6, names=names, seed=9), learned=LEARNED),
         seconds={"bc": 60.5, "total": 400.0},
         versions=installed_versions(),
         machine=describe_machine(),
@@ -84,10 +89,13 @@ def test_the_json_has_the_keys_that_the_documentation_names():
     assert list(first) == list(made["control"]) == ["iteration", "macro", "environments", "learned"]
     assert list(last) == ["iteration", "macro", "environments", "explored", "learned"]
     for row in (*made["iterations"], made["control"]):
-        assert list(row["macro"]) == ["success", "success_interval", "score"]
+        assert list(row["macro"]) == ["success", "success_interval", "score", "headline", "headline_interval"]
         assert list(row["environments"]) == FOUR
         for part in row["environments"].values():
-            assert list(part) == ["tasks", "errored", "success", "success_interval", "score", "turns"]
+            assert list(part) == [
+                "tasks", "episodes", "errored", "success", "success_interval", "score", "score_interval", "turns",
+                "pass_at_k", "pass_hat_k", "versions", "metric", "headline", "headline_interval", "task_type", "types",
+            ]  # fmt: skip
             low, high = part["success_interval"]
             assert 0 <= low <= part["success"] <= high <= 1
         assert row["learned"] == asdict(LEARNED)
@@ -99,7 +107,7 @@ def test_the_json_has_the_keys_that_the_documentation_names():
 def test_the_comparisons_are_of_the_last_iteration_with_the_first_and_with_the_control():
     made = report().to_json()
     assert [list(each) for each in made["comparisons"]] == [
-        ["baseline", "candidate", "tasks", "won", "lost", "difference", "p_value", "environments"]
+        ["baseline", "candidate", "tasks", "given", "won", "lost", "difference", "interval", "p_value", "environments"]
     ] * 2
     assert [(each["baseline"], each["candidate"]) for each in made["comparisons"]] == [
         ("iteration 0", "iteration 3"),
@@ -132,14 +140,14 @@ def test_the_words_say_what_the_table_means():
 
 
 def test_a_loss_is_called_a_loss():
-    worse = replace(report().iterations[3], result=measured(0.3))
+    worse = replace(report().iterations[3], played=measured(0.3))
     made = report(iterations=[report().iterations[0], worse], control=None)
     assert made.comparisons[0].difference < 0
     assert f"{100 * made.comparisons[0].difference:.1f} points against BC (p < 0.001)" in made.lines()[0]
 
 
 def test_errored_episodes_are_never_a_number():
-    partly = replace(report().iterations[3], result=measured(1.0, errored=5))
+    partly = replace(report().iterations[3], played=measured(1.0, errored=5))
     made = report(iterations=[report().iterations[0], partly])
     part = made.to_json()["iterations"][-1]["environments"]["maze"]
     assert (part["tasks"], part["errored"], part["success"], part["score"]) == (105, 5, 1.0, 1.0)
@@ -150,21 +158,17 @@ def test_errored_episodes_are_never_a_number():
 
 
 def test_what_is_not_known_is_null_in_the_json_and_a_question_mark_in_the_table():
-    nothing = replace(report().iterations[3], result=measured(1.0, errored=105, names=["maze"]))
+    nothing = replace(report().iterations[3], played=measured(1.0, errored=105, names=["maze"]))
     made = report(iterations=[report(names=["maze"]).iterations[0], nothing], control=None)
     row = made.to_json()["iterations"][-1]
-    assert row["macro"] == {"success": None, "success_interval": [0, 1], "score": None}
-    assert row["environments"]["maze"] == {
-        "tasks": 105, "errored": 105, "success": None, "success_interval": [0, 1], "score": None, "turns": None,
-    }  # fmt: skip
-    (compared,) = made.to_json()["comparisons"]
-    nothing_in_common = {"tasks": 0, "won": 0, "lost": 0, "difference": None, "p_value": 1.0}
-    assert compared == {
-        "baseline": "iteration 0", "candidate": "iteration 3", **nothing_in_common,
-        "environments": {"maze": nothing_in_common},
-    }  # fmt: skip
+    assert row["macro"]["success"] is row["macro"]["score"] is None
+    assert row["macro"]["success_interval"] == [0, 1]
+    maze = row["environments"]["maze"]
+    assert (maze["tasks"], maze["errored"], maze["success_interval"]) == (105, 105, [0, 1])
+    assert maze["success"] is maze["score"] is maze["turns"] is None
+    assert made.to_json()["comparisons"] == []
     assert made.to_json()["lines"] == made.lines()
-    assert "no figure against BC" in made.lines()[0]
+    assert "Not compared: iteration 0 and iteration 3 have no finished task in common" in made.lines()[1]
     assert shown(made).count("?") == 2
 
 
@@ -175,7 +179,7 @@ def test_the_table_fits_into_80_columns_with_every_number_in_it(names):
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
     for row in (*made.iterations, made.control):
-        for part in (*row.result.environments.values(), row.result.macro):
+        for part in (*row.played.environments.values(), row.played.macro):
             low, high = part.success_interval
             assert f"{100 * part.success:.1f}" in text
             assert f"[{100 * low:.0f}-{100 * high:.0f}]" in text
@@ -186,15 +190,39 @@ def test_a_narrow_terminal_costs_no_digit():
     text = shown(report(names=["a_very_long_name_of_an_environment", "b"]), width=50)
     assert "…" not in text
     assert (
-        f"{100 * report(names=['a_very_long_name_of_an_environment', 'b']).iterations[0].result.macro.success:.1f}"
+        f"{100 * report(names=['a_very_long_name_of_an_environment', 'b']).iterations[0].played.macro.success:.1f}"
         in text
     )
 
 
 def test_names_are_shown_as_they_are_written():
-    rows = {"[bold]policy[/bold]": measured(0.5, names=["maze"])}
-    assert "[bold]policy[/bold]" in shown(results_table(rows, title="[red]title"))
-    assert "[red]title" in shown(results_table(rows, title="[red]title"))
+    rows = {"[bold]policy[/bold]": measured(0.5, names=["maze"]).to_json()}
+    assert "[bold]policy[/bold]" in shown(figures_table(rows, "success", title="[red]title"))
+    assert "[red]title" in shown(figures_table(rows, "success", title="[red]title"))
+
+
+def test_an_environment_without_a_common_finished_task_leaves_no_difference():
+    rows = report().iterations
+    half = [
+        replace(rows[3], played=measured(1.0, errored=105 * broken, names=[name]))
+        for name, broken in (("maze", False), ("wordle", True))
+    ]
+    both = {name: part for row in half for name, part in row.played.environments.items()}
+    made = report(iterations=[report(names=["maze", "wordle"]).iterations[0], replace(half[0], played=replace(
+        half[0].played, environments=both, given=half[0].played.given | half[1].played.given,
+    ))], control=None)  # fmt: skip
+    (compared,) = made.comparisons
+    assert compared.difference is None
+    assert "no figure against BC, for in some environment no task was finished by both" in made.lines()[0]
+
+
+def test_iterations_that_played_other_versions_of_an_environment_are_not_compared():
+    old = report(names=["maze"]).iterations
+    parts = {name: replace(part, versions=["2"]) for name, part in old[3].played.environments.items()}
+    newer = replace(old[3], played=replace(old[3].played, environments=parts))
+    made = report(iterations=[old[0], newer], control=None)
+    assert made.comparisons == []
+    assert "maze was played in version  by iteration 0 and in version 2 by iteration 3" in made.lines()[1]
 
 
 def test_the_same_measurements_make_the_same_report(tmp_path):
@@ -218,7 +246,9 @@ def test_the_written_report_is_the_report(tmp_path):
     assert "| 1 | 800 | 799 | 1 | 500 | 450 | 120 | 600 | 5,000,000 | 100 |" in text
     assert "## Iteration 3 against control" in text
     won, lost = made.comparisons[0].won, made.comparisons[0].lost
-    assert f"| all | 420 | {won} | {lost} | {100 * made.comparisons[0].difference:+.1f} | p < 0.001 |" in text
+    points = f"{100 * made.comparisons[0].difference:+.1f}"
+    low, high = made.comparisons[0].interval
+    assert f"| all | 420/420 | {won} | {lost} | {points} [{100 * low:+.0f} to {100 * high:+.0f}] | < 0.001 |  |" in text
     for line in text.splitlines():
         if line.startswith("|"):
             assert line.endswith("|")

@@ -16,12 +16,12 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from agentgym.errors import DataError
-from agentgym.evaluation import compare, summarize
+from agentgym.evaluation import measure, pair
 from agentgym.evaluation.statistics import (
+    Interval,
     combined_interval,
     difference_interval,
     holm,
-    macro_interval,
     mcnemar_exact,
     mean_interval,
     pass_at_k,
@@ -29,11 +29,12 @@ from agentgym.evaluation.statistics import (
     sign_flip_exact,
     wilson_interval,
 )
+from envpool import get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=15)
-RANGES = {"maze": (0.0, 1.0), "sciworld": (0.0, 100.0)}
+SPECS = {name: get_spec(name) for name in ("maze", "sciworld")}
 
 
 def episode(name: str, index: int, score: float | None, success: bool | None, turns: int = 1) -> Trajectory:
@@ -64,8 +65,6 @@ def test_wilson_interval_holds_the_share_and_stays_between_0_and_1(count):
 
 def test_nothing_tried_is_nothing_known():
     assert wilson_interval(0, 0) == (0, 1)
-    assert macro_interval([]) == (0, 1)
-    assert macro_interval([(5, 10), (0, 0)]) == (0, 1)
     assert mcnemar_exact(0, 0) == 1
 
 
@@ -77,14 +76,20 @@ def test_impossible_counts_are_refused(count):
         mcnemar_exact(-1, 2)
 
 
+def macro(several: list[tuple[int, int]]) -> Interval:
+    return combined_interval(
+        [(successes / trials, wilson_interval(successes, trials)) for successes, trials in several]
+    )
+
+
 @given(counts)
-def test_macro_interval_of_one_environment_is_its_wilson_interval(count):
-    assert macro_interval([count]) == pytest.approx(wilson_interval(*count), abs=1e-12)
+def test_the_combined_interval_of_one_share_is_its_wilson_interval(count):
+    assert macro([count]) == pytest.approx(wilson_interval(*count), abs=1e-12)
 
 
 @given(st.lists(counts, min_size=1, max_size=14))
-def test_macro_interval_holds_the_mean_and_is_no_wider_than_the_widest_of_its_parts(several):
-    low, high = macro_interval(several)
+def test_the_combined_interval_holds_the_mean_and_is_no_wider_than_the_widest_of_its_parts(several):
+    low, high = macro(several)
     assert 0 <= low <= fmean(s / n for s, n in several) + 1e-12
     assert fmean(s / n for s, n in several) - 1e-12 <= high <= 1
     widths = [high - low for low, high in (wilson_interval(*count) for count in several)]
@@ -96,7 +101,7 @@ def coverage(shares: list[float], trials: int, rounds: int) -> float:
     held = 0
     for _ in range(rounds):
         drawn = [(sum(rng.random() < share for _ in range(trials)), trials) for share in shares]
-        low, high = macro_interval(drawn)
+        low, high = macro(drawn)
         held += low <= fmean(shares) <= high
     return held / rounds
 
@@ -105,7 +110,7 @@ def coverage(shares: list[float], trials: int, rounds: int) -> float:
     ("shares", "least"),
     [([0.5, 0.5, 0.5], 0.92), ([0.2, 0.6, 0.9, 0.75], 0.92), ([0.02, 0.99], 0.92), ([0.01, 0.02, 0.01, 0.03], 0.89)],
 )
-def test_macro_interval_holds_the_true_mean_about_95_times_in_100(shares, least):
+def test_the_combined_interval_holds_the_true_mean_about_95_times_in_100(shares, least):
     # 0.92 and 0.89 lie four standard errors of 1000 rounds below 0.95 and 0.92, what 4000 other rounds gave.
     assert least <= coverage(shares, trials=40, rounds=1000)
 
@@ -301,17 +306,17 @@ def test_holm_of_nothing_is_nothing():
 
 
 def test_shares_are_of_the_finished_tasks_and_errors_are_counted_apart():
-    result = summarize(outcomes("maze", [True, True, False, None, None]), RANGES)
+    result = measure(outcomes("maze", [True, True, False, None, None]), SPECS)
     maze = result.environments["maze"]
     assert (maze.tasks, maze.errored, maze.finished) == (5, 2, 3)
     assert maze.success == maze.score == pytest.approx(2 / 3)
     assert maze.success_interval == wilson_interval(2, 3)
-    assert Task("maze", 3) not in result.solved
-    assert (result.tasks, result.finished) == (5, 3)
+    assert Task("maze", 3) not in result.outcomes
+    assert (result.episodes, result.finished) == (5, 3)
 
 
 def test_an_environment_that_finished_nothing_has_no_share_and_neither_has_the_mean_over_environments():
-    result = summarize(outcomes("maze", [True, False]) + outcomes("sciworld", [None, None]), RANGES)
+    result = measure(outcomes("maze", [True, False]) + outcomes("sciworld", [None, None]), SPECS)
     sciworld = result.environments["sciworld"]
     assert (sciworld.success, sciworld.score, sciworld.turns, sciworld.success_interval) == (None, None, None, (0, 1))
     assert (result.macro.success, result.macro.score, result.macro.success_interval) == (None, None, (0, 1))
@@ -319,39 +324,39 @@ def test_an_environment_that_finished_nothing_has_no_share_and_neither_has_the_m
 
 def test_turns_are_averaged_over_finished_tasks_only():
     played = [episode("maze", 0, 1.0, True, turns=2), episode("maze", 1, 0.0, False, turns=5)]
-    assert summarize([*played, episode("maze", 2, None, None, turns=90)], RANGES).environments["maze"].turns == 3.5
+    assert measure([*played, episode("maze", 2, None, None, turns=90)], SPECS).environments["maze"].turns == 3.5
 
 
 def test_the_macro_score_puts_every_environment_on_the_same_scale():
     played = [episode("maze", 0, 0.5, False), episode("sciworld", 0, 30.0, False)]
-    result = summarize(played, RANGES)
+    result = measure(played, SPECS)
     assert result.environments["sciworld"].score == 30
     assert result.macro.score == pytest.approx(0.4)
 
 
 def test_every_environment_weighs_the_same_in_the_macro_success():
     played = outcomes("maze", [True] * 9 + [False]) + outcomes("sciworld", [False, True])
-    assert summarize(played, RANGES).macro.success == pytest.approx((0.9 + 0.5) / 2)
+    assert measure(played, SPECS).macro.success == pytest.approx((0.9 + 0.5) / 2)
 
 
 def test_the_order_of_the_episodes_does_not_matter():
     played = outcomes("maze", [True, False, None] * 7) + outcomes("sciworld", [False, True] * 5)
     shuffled = random.Random(3).sample(played, len(played))
-    ours, theirs = summarize(played, RANGES), summarize(shuffled, RANGES)
+    ours, theirs = measure(played, SPECS), measure(shuffled, SPECS)
     assert ours == theirs
-    assert list(ours.solved) == list(theirs.solved)
+    assert list(ours.outcomes) == list(theirs.outcomes)
     assert list(ours.environments) == ["maze", "sciworld"]
 
 
 def test_a_task_measured_twice_is_refused():
     with pytest.raises(DataError, match="maze_0 was measured twice"):
-        summarize(outcomes("maze", [True]) * 2, RANGES)
+        measure(outcomes("maze", [True]) * 2, SPECS)
 
 
 def test_comparisons_pair_the_tasks_that_both_finished():
-    old = summarize(outcomes("maze", [True, False, False, None, False]), RANGES)
-    new = summarize(outcomes("maze", [False, True, True, True, None]), RANGES)
-    found = compare(old, new, names=("old", "new"))
+    old = measure(outcomes("maze", [True, False, False, None, False]), SPECS)
+    new = measure(outcomes("maze", [False, True, True, True, None]), SPECS)
+    found = pair(old, new, names=("old", "new"), by="success")
     assert (found.baseline, found.candidate, found.tasks, found.won, found.lost) == ("old", "new", 3, 2, 1)
     assert found.difference == pytest.approx(1 / 3)
     assert found.p_value == mcnemar_exact(2, 1)
@@ -360,12 +365,10 @@ def test_comparisons_pair_the_tasks_that_both_finished():
 def test_comparisons_are_antisymmetric():
     rng = random.Random(1)
     old, new = (
-        summarize(
-            outcomes("maze", rng.choices([True, False, None], k=60)) + outcomes("sciworld", [share > 0.5]), RANGES
-        )
+        measure(outcomes("maze", rng.choices([True, False, None], k=60)) + outcomes("sciworld", [share > 0.5]), SPECS)
         for share in (0.2, 0.8)
     )
-    there, back = compare(old, new, names=("a", "b")), compare(new, old, names=("b", "a"))
+    there, back = pair(old, new, names=("a", "b"), by="success"), pair(new, old, names=("b", "a"), by="success")
     assert there.difference == -back.difference
     assert (there.won, there.lost, there.p_value) == (back.lost, back.won, back.p_value)
 
@@ -373,30 +376,30 @@ def test_comparisons_are_antisymmetric():
 def test_the_difference_is_that_of_the_macro_successes_when_all_tasks_are_finished():
     rng = random.Random(2)
     old, new = (
-        summarize(
+        measure(
             outcomes("maze", [rng.random() < share for _ in range(90)])
             + outcomes("sciworld", [rng.random() < share for _ in range(30)]),
-            RANGES,
+            SPECS,
         )
         for share in (0.3, 0.6)
     )
-    found = compare(old, new, names=("old", "new"))
+    found = pair(old, new, names=("old", "new"), by="success")
     assert found.difference == pytest.approx(new.macro.success - old.macro.success)
     assert found.tasks == 120
 
 
 def test_p_values_per_environment_are_adjusted_for_their_number():
-    old = summarize(outcomes("maze", [False] * 8) + outcomes("sciworld", [False] * 8), RANGES)
-    new = summarize(outcomes("maze", [True] * 8) + outcomes("sciworld", [True] + [False] * 7), RANGES)
-    parts = compare(old, new, names=("old", "new")).environments
+    old = measure(outcomes("maze", [False] * 8) + outcomes("sciworld", [False] * 8), SPECS)
+    new = measure(outcomes("maze", [True] * 8) + outcomes("sciworld", [True] + [False] * 7), SPECS)
+    parts = pair(old, new, names=("old", "new"), by="success").environments
     assert parts["maze"].p_value == pytest.approx(2 * mcnemar_exact(8, 0))
     assert (parts["sciworld"].won, parts["sciworld"].p_value) == (1, 1)
 
 
 def test_without_common_tasks_in_an_environment_there_is_no_difference():
-    old = summarize(outcomes("maze", [False, True]) + outcomes("sciworld", [None]), RANGES)
-    new = summarize(outcomes("maze", [True, True]) + outcomes("sciworld", [True]), RANGES)
-    found = compare(old, new, names=("old", "new"))
+    old = measure(outcomes("maze", [False, True]) + outcomes("sciworld", [None]), SPECS)
+    new = measure(outcomes("maze", [True, True]) + outcomes("sciworld", [True]), SPECS)
+    found = pair(old, new, names=("old", "new"), by="success")
     assert found.difference is None
     assert found.environments["sciworld"].difference is None
     assert found.environments["maze"].difference == 0.5

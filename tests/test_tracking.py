@@ -13,13 +13,13 @@ import pytest
 
 from agentgym.errors import RecipeError
 from agentgym.evaluate import evaluate
-from agentgym.evaluation import Explored, Iteration, Learned, Report, Result, scalars, summarize
+from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, measure, scalars
 from agentgym.fit import fit
 from agentgym.hooks import PhaseLogger
 from agentgym.recipe import load_recipe
 from agentgym.settings import TrackingMode, TrackingSettings
 from agentgym.tracking import SAMPLE, Tracker
-from envpool import Completion, StopReason, Task, Trajectory, Turn
+from envpool import Completion, StopReason, Task, Trajectory, Turn, get_spec
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -226,26 +226,26 @@ def documented() -> dict[str, re.Pattern[str]]:
     return {name: re.compile(re.sub("ENV|PHASE", r"\\w+", re.escape(name))) for name in names}
 
 
-def measured(share: float) -> Result:
+def measured(share: float) -> Played:
     played = [
         replace(trajectory(n), task=Task(name, n), success=n < share * 10)
         for name in ("maze", "wordle")
         for n in range(10)
     ]
-    return summarize(played, {"maze": (0.0, 1.0), "wordle": (0.0, 1.0)})
+    return measure(played, {name: get_spec(name) for name in ("maze", "wordle")})
 
 
 def report() -> Report:
     work = Learned(steps=3, tokens=40, trajectories=5, loss=0.5)
     found = Explored(tried=6, finished=5, errored=1, succeeded=4, kept=3, newly_solved=2)
-    rows = [Iteration(iteration=0, result=measured(0.2), learned=work)]
-    rows += [Iteration(iteration=1, result=measured(0.6), learned=work, explored=found)]
+    rows = [Iteration(iteration=0, played=measured(0.2), learned=work)]
+    rows += [Iteration(iteration=1, played=measured(0.6), learned=work, explored=found)]
     return Report(
         name="trial",
         seed=0,
         recipe={},
         iterations=rows,
-        control=replace(rows[0], iteration=1, result=measured(0.4)),
+        control=replace(rows[0], iteration=1, played=measured(0.4)),
         seconds={"bc": 1.5},
         versions={},
         machine={},
@@ -258,8 +258,8 @@ def test_every_number_of_a_report_is_documented_and_every_documented_number_is_l
     last = made.iterations[-1]
     assert last.explored is not None
     logged = {
-        **scalars.measured("eval", last.result),
-        **scalars.measured("control", made.control.result),
+        **scalars.measured("eval", last.played),
+        **scalars.measured("control", made.control.played),
         **scalars.explored(last.explored),
         **scalars.learned(last.learned),
         **scalars.concluded(made),
@@ -277,7 +277,7 @@ def test_every_number_of_a_report_is_documented_and_every_documented_number_is_l
 
 def test_what_is_not_known_is_not_logged() -> None:
     failed = replace(trajectory(1), score=None, success=None, stop=StopReason.ERROR)
-    logged = scalars.measured("eval", summarize([failed], {"maze": (0.0, 1.0)}))
+    logged = scalars.measured("eval", measure([failed], {"maze": get_spec("maze")}))
     assert logged["eval/coverage"] == 0
     assert "eval/maze/success" not in logged
     assert None not in logged.values()

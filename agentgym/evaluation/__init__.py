@@ -1,11 +1,12 @@
 """Measuring: what a policy solves, how sure that is, and the report of a run.
 
 statistics.py   intervals and exact tests for shares and scores
-agenteval.py    from played episodes to results and comparisons: the iterations of a fit
-report.py       its table, report.json and report.md
-players.py      what players did, per environment and type of task, in one try or several
+bootstrap.py    the paired bootstrap
+players.py      from played episodes to figures, per environment and type of task, in one try or several
 pairs.py        players against each other
-scoreboard.py   the table, report.json and report.md of an evaluation
+tables.py       both as tables
+report.py       report.json and report.md of a fit
+scoreboard.py   report.json and report.md of an evaluation
 scalars.py      the same as names and numbers, for tracking
 unfinished.py   the report of a run that is not finished
 episodes.py     which episodes a page shows, and how they fit
@@ -15,15 +16,8 @@ report_page/    its style and script
 
 from __future__ import annotations
 
-from agentgym.evaluation.agenteval import (
-    Comparison,
-    Difference,
-    EnvironmentResult,
-    MacroResult,
-    Result,
-    compare,
-    summarize,
-)
+from agentgym.evaluation.pairs import Pair, Pairing, Verdict, pair
+from agentgym.evaluation.players import EnvironmentFigures, Figures, Macro, Played, measure
 from agentgym.evaluation.report import (
     Explored,
     Iteration,
@@ -31,22 +25,22 @@ from agentgym.evaluation.report import (
     Report,
     describe_machine,
     installed_versions,
-    results_table,
 )
 
 __all__ = [
-    "Comparison",
-    "Difference",
-    "EnvironmentResult",
+    "EnvironmentFigures",
     "Explored",
+    "Figures",
     "Iteration",
     "Learned",
-    "MacroResult",
+    "Macro",
+    "Pair",
+    "Pairing",
+    "Played",
     "Report",
-    "Result",
-    "compare",
+    "Verdict",
     "describe_machine",
     "installed_versions",
-    "results_table",
-    "summarize",
+    "measure",
+    "pair",
 ]

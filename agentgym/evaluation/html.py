@@ -21,14 +21,15 @@ from rich.table import Table
 from agentgym import progress
 from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
-from agentgym.evaluation import episodes
-from agentgym.evaluation.report import COLUMNS
-from agentgym.evaluation.scoreboard import terminal_table
+from agentgym.evaluation import episodes, scoreboard
+from agentgym.evaluation.report import TITLE
+from agentgym.evaluation.tables import figures_table
 from agentgym.evaluation.unfinished import unfinished_report
 
 LIMIT = 5_000_000
 """Most bytes of a page."""
 
+_ANEW = "delete it and repeat the command that wrote it"
 _SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -125,38 +126,21 @@ def _read(folder: Path) -> dict[str, Any]:
             raise RunError(f"{folder} is no run folder: name one, as in runs/agentevol")
         return {**unfinished_report(folder).to_json(), "unfinished": True}
     try:
-        report: dict[str, Any] = json.loads(path.read_bytes())
+        report: dict[str, Any] = {**json.loads(path.read_bytes()), "unfinished": False}
+        _table(report)
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}; delete it and repeat the command that wrote it") from error
-    return {**report, "unfinished": False}
+        raise RunError(f"cannot read {path}: {error}; {_ANEW}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is no report of this version of agentgym ({error!r}); {_ANEW}") from error
+    return report
 
 
 def _table(report: Mapping[str, Any]) -> Table:
     """The table of a report as the terminal shows it, out of report.json."""
-    if "players" in report:
-        first, rows = "player", {player["player"]: player for player in report["players"]}
-        figure, title = "headline", "% of what can be had, each environment by its metric"
-    else:
-        first, figure, title = "iteration", "success", "% of held-out tasks solved [95 % interval]"
-        rows = {f"{row['iteration']}" if row["iteration"] else "0 (BC)": row for row in report["iterations"]}
-        rows |= {"control": report["control"]} if report["control"] else {}
-    named = {name: part for row in rows.values() for name, part in row["environments"].items()}
-    environments = sorted(named)
-    parts = {
-        name: [*(row["environments"].get(n, {}) for n in environments), row["macro"]] for name, row in rows.items()
-    }
-    scored = [f"{name} (score)" if named[name].get("metric") == "score" else name for name in environments]
-    header = [first, *scored, "macro"]
-    cells = [[label, *(_cell(part, figure) for part in found)] for label, found in parts.items()]
-    if 1 + sum(max(len(name), len("[38-57]")) + 3 for name in header) > COLUMNS:
-        header, *cells = [list(column) for column in zip(header, *cells, strict=True)]
     unfinished = ", unfinished" if report["unfinished"] else ""
-    return terminal_table(header, cells, title=f"{report['name']}{unfinished}: {title}")
-
-
-def _cell(part: Mapping[str, Any], figure: str) -> str:
-    """A figure and its limits in per cent; a question mark where nothing was finished."""
-    if part.get(figure) is None:
-        return "?"
-    low, high = part[f"{figure}_interval"]
-    return f"{100 * part[figure]:.1f}\n[{100 * low:.0f}-{100 * high:.0f}]".replace("--", " to -")
+    if "players" in report:
+        players = {player["player"]: player for player in report["players"]}
+        return figures_table(players, "headline", title=f"{report['name']}: {scoreboard.TITLE}")
+    rows = {f"{row['iteration']}" if row["iteration"] else "0 (BC)": row for row in report["iterations"]}
+    rows |= {"control": report["control"]} if report["control"] else {}
+    return figures_table(rows, "success", title=f"{report['name']}{unfinished}: {TITLE}")

@@ -1,7 +1,7 @@
 """Whether one player is better than another: both on the same tasks, environment by environment.
 
-What is compared is each environment's own metric. A task is one observation, however often it was tried: the mean over
-the candidate's tries minus the mean over the baseline's.
+What is compared is each environment's own metric, or success in all of them. A task is one observation, however often
+it was tried: the mean over the candidate's tries minus the mean over the baseline's.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from agentgym.errors import DataError
-from agentgym.evaluation.players import Played
+from agentgym.evaluation.bootstrap import paired_bootstrap
+from agentgym.evaluation.players import Outcome, Played
 from agentgym.evaluation.statistics import Interval, combined_interval, difference_interval, holm, sign_flip_exact
 from envpool.types import Task
 
@@ -39,11 +40,13 @@ class Pair:
         given: how many tasks one of them was given at least.
         won: tasks on which the candidate's mean is higher.
         lost: tasks on which the baseline's is.
-        difference: mean difference of the metric, scaled as `EnvironmentFigures.headline`; None without pairs.
-        interval: its 95 % limits, without regard to other environments.
+        difference: mean difference of the share solved, or of the score, scaled as `EnvironmentFigures.headline`;
+            None without pairs.
+        interval: its 95 % limits, without regard to other environments: by `difference_interval` where every
+            difference is a whole success, else by `paired_bootstrap`.
         p_value: of the exact paired test, adjusted for the number of environments (Holm).
         test: ``McNemar`` where every difference is a whole success, else ``sign flips``.
-        metric: ``success`` or ``score``.
+        metric: what was compared, ``success`` or ``score``.
         verdict: what it comes to.
     """
 
@@ -109,13 +112,16 @@ class Pairing:
         )
 
 
-def pair(baseline: Played, candidate: Played, *, names: tuple[str, str]) -> Pairing:
+def pair(
+    baseline: Played, candidate: Played, *, names: tuple[str, str], by: Literal["metric", "success"] = "metric"
+) -> Pairing:
     """Compares two players task by task, in the environments that both played.
 
     Args:
         baseline: the one to beat.
         candidate: the one that should be better.
         names: how to call the two.
+        by: each environment's own metric, or success in all of them.
 
     Raises:
         DataError: they played different versions of an environment, or have no finished task in common.
@@ -123,16 +129,14 @@ def pair(baseline: Played, candidate: Played, *, names: tuple[str, str]) -> Pair
     shared = sorted(baseline.environments.keys() & candidate.environments.keys())
     for name in shared:
         _check_versions(name, baseline, candidate, names)
-    differences = {name: _differences(name, baseline, candidate) for name in shared}
+    metrics = {name: "success" if by == "success" else candidate.environments[name].metric for name in shared}
+    differences = {name: _differences(name, metrics[name], baseline, candidate) for name in shared}
     if not any(differences.values()):
         raise DataError(f"{names[0]} and {names[1]} have no finished task in common: play the same tasks with both")
     tested = [name for name in shared if differences[name]]
     adjusted = dict(zip(tested, holm([sign_flip_exact(differences[name]) for name in tested]), strict=True))
     given = {name: sum(t.environment == name for t in baseline.given | candidate.given) for name in shared}
-    pairs = {
-        name: _pair(differences[name], given[name], adjusted.get(name, 1.0), candidate.environments[name].metric)
-        for name in shared
-    }
+    pairs = {name: _pair(differences[name], given[name], adjusted.get(name, 1.0), metrics[name]) for name in shared}
     found = [(p.difference, p.interval) for p in pairs.values() if p.difference is not None]
     whole = len(found) == len(shared)
     # each environment weighs the same, so a task weighs the more the fewer there are
@@ -161,9 +165,12 @@ def _check_versions(name: str, baseline: Played, candidate: Played, names: tuple
         )
 
 
-def _differences(name: str, baseline: Played, candidate: Played) -> list[float]:
+def _differences(name: str, metric: str, baseline: Played, candidate: Played) -> list[float]:
+    def figure(outcome: Outcome) -> float:
+        return outcome.solved / outcome.tries if metric == "success" else outcome.headline
+
     both: list[Task] = [t for t in baseline.outcomes if t.environment == name and t in candidate.outcomes]
-    return [candidate.outcomes[task].headline - baseline.outcomes[task].headline for task in both]
+    return [figure(candidate.outcomes[task]) - figure(baseline.outcomes[task]) for task in both]
 
 
 def _pair(differences: Sequence[float], given: int, p_value: float, metric: str) -> Pair:
@@ -174,15 +181,16 @@ def _pair(differences: Sequence[float], given: int, p_value: float, metric: str)
         verdict = Verdict.NO_EVIDENCE
     else:
         verdict = Verdict.BETTER if difference > 0 else Verdict.WORSE
+    whole = all(abs(d) in (0, 1) for d in differences)
     return Pair(
         tasks=len(differences),
         given=given,
         won=sum(d > 0 for d in differences),
         lost=sum(d < 0 for d in differences),
         difference=difference,
-        interval=difference_interval(differences),
+        interval=difference_interval(differences) if whole else paired_bootstrap(differences),
         p_value=p_value,
-        test="McNemar" if all(abs(d) in (0, 1) for d in differences) else "sign flips",
+        test="McNemar" if whole else "sign flips",
         metric=metric,
         verdict=verdict,
     )

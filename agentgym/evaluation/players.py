@@ -129,7 +129,7 @@ class Macro:
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """What a player did in all environments.
+    """What a player did in all environments. A model after an iteration of a fit is a player, too.
 
     Attributes:
         environments: by name, sorted.
@@ -142,6 +142,21 @@ class Played:
     macro: Macro
     given: frozenset[Task]
     outcomes: Mapping[Task, Outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures in types that JSON has."""
+        environments = {name: figures.to_json() for name, figures in self.environments.items()}
+        return {"macro": self.macro.to_json(), "environments": environments}
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes were played, over all environments."""
+        return sum(figures.episodes for figures in self.environments.values())
+
+    @property
+    def finished(self) -> int:
+        """How many of them came to an end by themselves."""
+        return sum(figures.finished for figures in self.environments.values())
 
     @property
     def samples(self) -> int:
@@ -255,9 +270,10 @@ def _ks(tries: int) -> list[int]:
 
 def _macro(environments: Mapping[str, EnvironmentFigures], specs: Mapping[str, EnvSpec]) -> Macro:
     parts = environments.items()
+    low, high = _limits([(part.success, part.success_interval) for _, part in parts])
     return Macro(
         success=_mean([part.success for _, part in parts]),
-        success_interval=_limits([(part.success, part.success_interval) for _, part in parts]),
+        success_interval=(max(0.0, low), min(1.0, high)),  # rounding alone can miss the ends
         score=_mean([None if part.score is None else scaled(part.score, specs[name]) for name, part in parts]),
         headline=_mean([part.headline for _, part in parts]),
         headline_interval=_limits([(part.headline, part.headline_interval) for _, part in parts]),

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,21 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgym.data.store import write_atomically
-from agentgym.evaluation.agenteval import Comparison, Difference, EnvironmentResult, MacroResult, Result, compare
+from agentgym.errors import DataError
+from agentgym.evaluation.pairs import Pairing, pair
+from agentgym.evaluation.players import Played
+from agentgym.evaluation.tables import (
+    TESTED,
+    figures_markdown,
+    figures_table,
+    markdown_table,
+    p_text,
+    pairs_markdown,
+    points,
+)
 
-COLUMNS = 80
-"""A table that would be wider than this has a row per environment instead of a row per iteration."""
+TITLE = "% of held-out tasks solved [95 % interval]"
+"""What stands above the table."""
 
 PACKAGES = ("agentgym-lightning", "torch", "lightning", "transformers", "peft", "trio", "polars", "minigrid")
 """The packages whose versions a report names."""
@@ -75,27 +86,19 @@ class Iteration:
 
     Attributes:
         iteration: 0 is behavioural cloning; the control carries the number of the iteration that it is matched to.
-        result: how the policy did on the held-out tasks.
+        played: how the policy did on the held-out tasks.
         learned: what it learned from.
         explored: what exploration brought; None where nothing was explored.
     """
 
     iteration: int
-    result: Result
+    played: Played
     learned: Learned
     explored: Explored | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as report.json has it."""
-        macro = self.result.macro
-        row: dict[str, Any] = {
-            "iteration": self.iteration,
-            "macro": {**asdict(macro), "success_interval": list(macro.success_interval)},
-            "environments": {
-                name: {**asdict(result), "success_interval": list(result.success_interval)}
-                for name, result in self.result.environments.items()
-            },
-        }
+        row: dict[str, Any] = {"iteration": self.iteration, **self.played.to_json()}
         if self.explored is not None:
             row["explored"] = asdict(self.explored)
         return {**row, "learned": asdict(self.learned)}
@@ -125,16 +128,24 @@ class Report:
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
 
+    @property
+    def comparisons(self) -> list[Pairing]:
+        """The last iteration against iteration 0 and against the control, where there are such, by success."""
+        return [found for found in self._compared if isinstance(found, Pairing)]
+
     @cached_property
-    def comparisons(self) -> list[Comparison]:
-        """The last iteration against iteration 0 and against the control, where there are such."""
+    def _compared(self) -> list[Pairing | DataError]:
+        """The comparisons, or why there is none."""
         first, last = self.iterations[0], self.iterations[-1]
-        candidate = f"iteration {last.iteration}"
-        found = []
-        if last is not first:
-            found.append(compare(first.result, last.result, names=(f"iteration {first.iteration}", candidate)))
-        if self.control is not None:
-            found.append(compare(self.control.result, last.result, names=("control", candidate)))
+        baselines = {f"iteration {first.iteration}": first} if last is not first else {}
+        baselines |= {"control": self.control} if self.control is not None else {}
+        found: list[Pairing | DataError] = []
+        for name, baseline in baselines.items():
+            names = (name, f"iteration {last.iteration}")
+            try:
+                found.append(pair(baseline.played, last.played, names=names, by="success"))
+            except DataError as error:
+                found.append(error)
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -146,34 +157,36 @@ class Report:
             "recipe": dict(self.recipe),
             "iterations": [iteration.to_json() for iteration in self.iterations],
             "control": None if self.control is None else self.control.to_json(),
-            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "lines": self.lines(),
             "seconds": dict(self.seconds),
             "versions": dict(self.versions),
             "machine": dict(self.machine),
         }
 
-    def rows(self) -> dict[str, Result]:
-        """What the table shows: the label of each row and its result."""
-        labels = {f"{i.iteration}" if i.iteration else "0 (BC)": i.result for i in self.iterations}
-        return labels if self.control is None else {**labels, "control": self.control.result}
+    def rows(self) -> dict[str, Played]:
+        """What the table shows: the label of each row and its figures."""
+        labels = {f"{i.iteration}" if i.iteration else "0 (BC)": i.played for i in self.iterations}
+        return labels if self.control is None else {**labels, "control": self.control.played}
 
     def table(self) -> Table:
         """Returns the table for the terminal."""
-        return results_table(self.rows(), title=f"{self.name}: % of held-out tasks solved [95 % interval]")
+        rows = {label: played.to_json() for label, played in self.rows().items()}
+        return figures_table(rows, "success", title=f"{self.name}: {TITLE}")
 
     def lines(self) -> list[str]:
         """Says in plain words what the table means."""
-        last = self.iterations[-1].result
+        last = self.iterations[-1].played
         gains = [f"{_gain(c)} ({p_text(c.p_value)})" for c in self.comparisons]
-        counts = f"{last.tasks} held-out tasks, coverage {last.finished}/{last.tasks}."
+        counts = f"{last.episodes} held-out tasks, coverage {last.finished}/{last.episodes}."
         said = [f"{self._subject()}: {', '.join(gains)}; {counts}" if gains else f"{self._subject()}: {counts}"]
         said += [
             f"Compared with {c.baseline} on the {c.tasks} tasks that both finished."
             for c in self.comparisons
-            if c.tasks < last.tasks
+            if c.tasks < last.episodes
         ]
-        return said + [line for label, result in self.rows().items() for line in _unfinished(label, result)]
+        said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
+        return said + [line for label, played in self.rows().items() for line in _unfinished(label, played)]
 
     def write(self, folder: Path) -> None:
         """Writes report.json and report.md into a folder, each whole or not at all.
@@ -185,12 +198,12 @@ class Report:
 
     def markdown(self) -> str:
         """Returns report.md."""
-        header, *cells = _matrix(self.rows(), between=" ")
+        rows = {label: played.to_json() for label, played in self.rows().items()}
         parts = [
             f"# {self.name}",
             "\n\n".join(self.lines()),
             "## Success on held-out tasks, %",
-            markdown_table(header, cells),
+            figures_markdown(rows, "success"),
             "In brackets 95 % intervals: Wilson's for an environment; for the macro average, in which each environment "
             "weighs the same, they are combined by the method of variance estimates recovery.",
             "## Exploration and learning",
@@ -198,12 +211,9 @@ class Report:
         ]
         for comparison in self.comparisons:
             title = f"## {comparison.candidate.capitalize()} against {comparison.baseline}"
-            parts += [title, _comparison_table(comparison)]
+            parts += [title, pairs_markdown(comparison)]
         if self.comparisons:
-            parts.append(
-                "Pairs of the same task. p is of McNemar's exact test, two-sided; per environment it is adjusted for "
-                "the number of environments (Holm). Tasks that one of the two did not finish are left out."
-            )
+            parts.append(TESTED)
         return "\n\n".join(parts) + "\n"
 
     def __rich__(self) -> RenderableType:
@@ -249,63 +259,13 @@ _WORK = {
 }
 
 
-_CELL = len("[38-57]")
-
-
-def results_table(rows: Mapping[str, Result], *, title: str) -> Table:
-    """Returns a table of results for the terminal: success in per cent, 95 % limits below it.
-
-    Args:
-        rows: label and result of each policy.
-        title: stands above the table.
-    """
-    header, *cells = _matrix(rows, between="\n")
-    if 1 + sum(max(len(name), _CELL) + 3 for name in header) > COLUMNS:
-        header, *cells = [list(column) for column in zip(header, *cells, strict=True)]
-    table = Table(title=Text(title), title_justify="left", show_lines=True)
-    for i, name in enumerate(header):
-        # A number is never cut short: a table too wide for its terminal folds its names instead.
-        table.add_column(Text(name), justify="right" if i else "left", overflow="fold", min_width=_CELL)
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def _matrix(rows: Mapping[str, Result], between: str) -> list[list[str]]:
-    environments = sorted({name for result in rows.values() for name in result.environments})
-    matrix = [["iteration", *environments, "macro"]]
-    for label, result in rows.items():
-        cells = [_cell(result.environments.get(name), between) for name in environments]
-        matrix.append([label, *cells, _cell(result.macro, between)])
-    return matrix
-
-
-def _cell(result: EnvironmentResult | MacroResult | None, between: str) -> str:
-    """Success and its limits in per cent; a question mark where nothing was finished."""
-    if result is None or result.success is None:
-        return "?"
-    low, high = result.success_interval
-    return f"{100 * result.success:.1f}{between}[{100 * low:.0f}-{100 * high:.0f}]"
-
-
-def _comparison_table(comparison: Comparison) -> str:
-    parts: list[tuple[str, Difference | Comparison]] = [*comparison.environments.items(), ("all", comparison)]
-    return markdown_table(
-        ["environment", "tasks", "won", "lost", "points", "p"],
-        [
-            [name, f"{part.tasks}", f"{part.won}", f"{part.lost}", _points(part.difference), p_text(part.p_value)]
-            for name, part in parts
-        ],
-    )
-
-
-def _gain(comparison: Comparison) -> str:
+def _gain(comparison: Pairing) -> str:
     """Says how much better the candidate is, as in "+31.2 points over BC"."""
     baseline = _BASELINES.get(comparison.baseline, comparison.baseline)
     if comparison.difference is None:
         return f"no figure against {baseline}, for in some environment no task was finished by both"
     side = "over" if comparison.difference >= 0 else "against"
-    return f"{_points(comparison.difference)} points {side} {baseline}"
+    return f"{points(comparison.difference)} points {side} {baseline}"
 
 
 _BASELINES = {
@@ -314,30 +274,16 @@ _BASELINES = {
 }
 
 
-def _points(difference: float | None) -> str:
-    return "?" if difference is None else f"{100 * difference:+.1f}"
-
-
-def p_text(value: float) -> str:
-    """Writes a p-value, as in ``p = 0.031``."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _unfinished(label: str, result: Result) -> list[str]:
+def _unfinished(label: str, played: Played) -> list[str]:
     """Names the tasks that count for nothing, if there are any."""
-    errored = {name: part.errored for name, part in result.environments.items() if part.errored}
+    errored = {name: part.errored for name, part in played.environments.items() if part.errored}
     if not errored:
         return []
-    where = ", ".join(f"{name} {count}" for name, count in errored.items())
+    where = ", ".join(f"{name} {number}" for name, number in errored.items())
     name = label if label == "control" else f"iteration {label}"
-    return [f"{sum(errored.values())} of {result.tasks} tasks did not finish in {name} ({where}) and are not counted."]
-
-
-def markdown_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Writes a table as Markdown; all columns but the first are aligned to the right."""
-    names = list(header)
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return [
+        f"{sum(errored.values())} of {played.episodes} tasks did not finish in {name} ({where}) and are not counted."
+    ]
 
 
 def installed_versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from agentgym.evaluation.agenteval import EnvironmentResult, MacroResult, Result
+from agentgym.evaluation.players import EnvironmentFigures, Macro, Played
 from agentgym.evaluation.report import Explored, Learned, Report
 from agentgym.evaluation.scoreboard import EvalReport
 
@@ -16,15 +16,15 @@ Scalars = dict[str, float]
 """Numbers by name."""
 
 
-def measured(phase: str, result: Result) -> Scalars:
+def measured(phase: str, played: Played) -> Scalars:
     """How a policy did on the held-out tasks.
 
     Args:
         phase: ``eval``, or ``control`` for the control.
-        result: its result.
+        played: its figures.
     """
-    numbers: dict[str, float | None] = {f"{phase}/coverage": _share(result.finished, result.tasks)}
-    parts: Mapping[str, EnvironmentResult | MacroResult] = {**result.environments, "macro": result.macro}
+    numbers: dict[str, float | None] = {f"{phase}/coverage": _share(played.finished, played.episodes)}
+    parts: Mapping[str, EnvironmentFigures | Macro] = {**played.environments, "macro": played.macro}
     for name, part in parts.items():
         low, high = part.success_interval
         numbers |= {
@@ -33,9 +33,9 @@ def measured(phase: str, result: Result) -> Scalars:
             f"{phase}/{name}/success_high": high,
             f"{phase}/{name}/score": part.score,
         }
-        if isinstance(part, EnvironmentResult):
+        if isinstance(part, EnvironmentFigures):
             numbers[f"{phase}/{name}/turns"] = part.turns
-            numbers[f"{phase}/{name}/coverage"] = _share(part.finished, part.tasks)
+            numbers[f"{phase}/{name}/coverage"] = _share(part.finished, part.episodes)
     return {name: number for name, number in numbers.items() if number is not None}
 
 
@@ -64,16 +64,16 @@ def concluded(report: Report) -> Scalars:
 def results(report: Report) -> tuple[list[str], list[list[str | float | None]]]:
     """The report's table: header and rows, shares of held-out tasks solved between 0 and 1."""
     rows = report.rows()
-    environments = sorted({name for result in rows.values() for name in result.environments})
+    environments = sorted({name for played in rows.values() for name in played.environments})
     header = ["iteration", *environments, "macro", "macro_low", "macro_high"]
     return header, [
         [
             label,
-            *(result.environments[name].success if name in result.environments else None for name in environments),
-            result.macro.success,
-            *result.macro.success_interval,
+            *(played.environments[name].success if name in played.environments else None for name in environments),
+            played.macro.success,
+            *played.macro.success_interval,
         ]
-        for label, result in rows.items()
+        for label, played in rows.items()
     ]
 
 

@@ -82,30 +82,14 @@ def difference_interval(differences: Sequence[float], confidence: float = 0.95) 
     return (2 * low - 1) * reach, (2 * high - 1) * reach
 
 
-def macro_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Interval:
-    """Limits of the mean of independent shares, each share weighing the same.
+def combined_interval(parts: Sequence[tuple[float, Interval]]) -> Interval:
+    """Limits of the mean of independent figures from the limits of each, every figure weighing the same.
 
     The method of variance estimates recovery (Zou and Donner, Stat. Med. 27, 2008, p. 1693): the distances from each
-    share to its Wilson limits are added like standard errors. With one share it is the Wilson interval; with several
-    it keeps a width where all shares are 0 or 1, which a normal approximation or a bootstrap does not. In simulations
-    with 40 to 105 trials it held the true mean in 93 to 96 of 100 cases where shares were between 0.1 and 0.98, and
-    in 92 where four were below 0.03; eleven shares of 0.02 at once are its worst case, with 89.
-
-    Args:
-        counts: successes and trials of each environment.
-        confidence: how often such an interval holds the true mean, about.
-
-    Returns:
-        The limits; (0, 1) if one of the environments was not tried at all, or there is none.
-    """
-    if not counts or any(trials == 0 for _, trials in counts):
-        return 0.0, 1.0
-    low, high = combined_interval([(s / n, wilson_interval(s, n, confidence)) for s, n in counts])
-    return max(0.0, low), min(1.0, high)  # rounding alone can miss the ends
-
-
-def combined_interval(parts: Sequence[tuple[float, Interval]]) -> Interval:
-    """Limits of the mean of independent figures from the limits of each, by the method of `macro_interval`.
+    figure to its limits are added like standard errors. With one figure it is that one's interval; with several it
+    keeps a width where all shares are 0 or 1, which a normal approximation or a bootstrap does not. In simulations
+    with Wilson's limits of 40 to 105 trials it held the true mean in 93 to 96 of 100 cases where shares were between
+    0.1 and 0.98, and in 92 where four were below 0.03; eleven shares of 0.02 at once are its worst case, with 89.
 
     Args:
         parts: each figure and its limits; at least one.

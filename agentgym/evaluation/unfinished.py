@@ -10,9 +10,10 @@ from pathlib import Path
 
 from agentgym.data import store
 from agentgym.errors import RunError
-from agentgym.evaluation.agenteval import Result, summarize
+from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
 from agentgym.recipe import load_recipe
+from agentgym.settings import Recipe
 from envpool import Task, get_spec
 
 _GO_ON = "go on with the run first, by the command that started it"
@@ -31,7 +32,6 @@ def unfinished_report(folder: Path) -> Report:
     measured = list(takewhile(lambda n: _measured(folder, n).exists(), count()))
     if not measured:
         raise RunError(f"{folder} has no report, and no iteration of it has been measured: {_GO_ON}")
-    ranges = {name: get_spec(name).score_range for name in recipe.environments}
     solved: set[Task] = set()
     return Report(
         name=recipe.name,
@@ -40,7 +40,7 @@ def unfinished_report(folder: Path) -> Report:
         iterations=[
             Iteration(
                 iteration=number,
-                result=_result(_measured(folder, number), ranges),
+                played=_played(_measured(folder, number), recipe),
                 learned=_learned(folder / f"it{number:03d}" / "done.json"),
                 explored=_explored(folder, number, solved) if number else None,
             )
@@ -57,8 +57,8 @@ def _measured(folder: Path, number: int) -> Path:
     return folder / "trajectories" / f"it{number:03d}-eval.parquet"
 
 
-def _result(path: Path, ranges: dict[str, tuple[float, float]]) -> Result:
-    return summarize(store.read([path]), ranges)
+def _played(path: Path, recipe: Recipe) -> Played:
+    return measure(store.read([path]), {name: get_spec(name) for name in recipe.environments})
 
 
 def _learned(path: Path) -> Learned:

@@ -105,10 +105,10 @@ function types() {
   if (!groups.length) return null;
   return section("types", "Kinds of tasks", "Share solved of each kind of task of an environment.",
     h("div", { class: "columns" }, groups.map(([name, found]) => h("div", { class: "card tall", tabindex: found.length > 10 ? "0" : null, role: "group", "aria-label": name }, h("h3", {}, name, h("small", {}, words(measured.map((m) => part(m, name).task_type).find(Boolean) || ""))),
-      table(["kind", "tasks", ...measured.map((m) => m.name)], found.map((type) => {
-        const results = measured.map((m) => (part(m, name).types || {})[type] || {});
+      table(["kind", "tasks", ...shownBars.map((m) => m.name)], found.map((type) => {
+        const results = shownBars.map((m) => (part(m, name).types || {})[type] || {});
         return [words(type), count(Math.max(0, ...results.map((r) => r.tasks || 0))),
-          ...results.map((r, i) => meter([percent(r.success), h("small", {}, limits(r.success_interval))], r.success, measured[i].colour))];
+          ...results.map((r, i) => meter([percent(r.success), h("small", {}, limits(r.success_interval))], r.success, shownBars[i].colour))];
       }))))));
 }
 const typesOf = (name) => [...new Set(measured.flatMap((m) => Object.keys(part(m, name).types || {})))]
@@ -172,12 +172,10 @@ function comparisons() {
   const within = (c) => (Array.isArray(c.interval) ? c.interval.map(points).join(" to ") : "");
   const verdict = (word) => h("span", { class: word === "better" ? "c-good" : word === "worse" ? "c-bad" : "c-soft" }, word || "");
   const line = (name, c) => [name, count(c.tasks), count(c.won), count(c.lost), [diff(c.difference), within(c) && h("small", {}, within(c))],
-    pValue(c.p_value).replace("p = ", "").replace("p ", ""), ...(isEval ? [verdict(c.verdict)] : [])];
-  return section("comparisons", "Comparisons", isEval
-    ? "Pairs of the same task, a task's tries averaged. p is exact, two-sided, and adjusted for the number of environments (Holm). Tasks that one of the two did not finish are left out."
-    : "Task by task, on the tasks that both finished. p is of McNemar's exact test, two-sided; per environment it is adjusted for their number (Holm).",
-    h("div", { class: isEval ? "columns wide" : "columns" }, all.map((c) => h("div", { class: "card" }, h("h3", {}, isEval ? `${c.candidate} against ${c.baseline}` : capital(`${c.candidate} against ${c.baseline === "iteration 0" ? "behavioural cloning" : c.baseline}`)),
-      table(["environment", isEval ? "pairs" : "tasks", "won", "lost", "points", "p", ...(isEval ? ["verdict"] : [])],
+    pValue(c.p_value).replace("p = ", "").replace("p ", ""), verdict(c.verdict)];
+  return section("comparisons", "Comparisons", "Pairs of the same task, a task's tries averaged. p is exact, two-sided, and adjusted for the number of environments (Holm). Tasks that one of the two did not finish are left out.",
+    h("div", { class: "columns wide" }, all.map((c) => h("div", { class: "card" }, h("h3", {}, isEval ? `${c.candidate} against ${c.baseline}` : capital(`${c.candidate} against ${c.baseline === "iteration 0" ? "behavioural cloning" : c.baseline}`)),
+      table(["environment", "pairs", "won", "lost", "points", "p", "verdict"],
         Object.entries(c.environments || {}).map(([name, d]) => line(name, d)), line("all", c))))));
 }
 
