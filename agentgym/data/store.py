@@ -27,12 +27,13 @@ from agentgym.errors import DataError
 from envpool.types import Trajectory
 
 if TYPE_CHECKING:
-    from polars import Expr, LazyFrame, Schema
+    from polars import DataFrame, Expr, LazyFrame, Schema
 
 __all__ = [
     "OPTIONAL",
     "Phase",
     "append",
+    "collect",
     "episodes",
     "files",
     "fingerprint",
@@ -233,6 +234,24 @@ def scan(where: Path | Sequence[Path]) -> LazyFrame:
         paths, glob=False, hive_partitioning=False, extra_columns="ignore", schema=schema()
     )
     return frame
+
+
+def collect(frame: LazyFrame, name: object) -> DataFrame:
+    """Carries out a question about trajectory files.
+
+    Args:
+        frame: what `scan` opened, with what is asked of it.
+        name: what to call the files where one of them is damaged.
+
+    Raises:
+        DataError: a file is damaged, or was removed meanwhile.
+    """
+    pl = polars()
+    try:
+        found: DataFrame = frame.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{name} is damaged or gone ({_line(error)}): {_CURE}") from error
+    return found
 
 
 @contextlib.contextmanager
