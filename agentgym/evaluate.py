@@ -38,14 +38,18 @@ def evaluate(recipe: Recipe) -> EvalReport:
         _check(recipe, name)
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
-    with Workers(recipe, folder) as workers:
-        players = [_measured(recipe, name, folder, workers) for name in names]
-    report = _report(recipe, players, folder)
-    report.write(folder.path)
-    write_html(folder.path)
-    _track(recipe, report, folder)
-    progress.show(report)
-    return report
+    tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
+    try:
+        with Workers(recipe, folder) as workers:
+            players = [_measured(recipe, name, folder, workers) for name in names]
+        report = _report(recipe, players, folder)
+        progress.show(report)
+        report.write(folder.path)
+        write_html(folder.path)
+        _track(tracker, report, folder)
+        return report
+    finally:
+        tracker.finish()
 
 
 def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalReport:
@@ -60,17 +64,16 @@ def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalRep
     )
 
 
-def _track(recipe: Recipe, report: EvalReport, folder: RunFolder) -> None:
-    """Sends the table of the report, and some episodes of each player, to W&B."""
-    tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
-    try:
-        if tracker.on:
-            tracker.log_table("players", *scalars.players(report), 0)
-            for player in report.players:
-                files = [folder.path / "trajectories" / name for name in player.trajectories]
-                tracker.log_trajectories(store.read(files), 0, f"player/{slug(player.name)}")
-    finally:
-        tracker.finish()
+def _track(tracker: Tracker, report: EvalReport, folder: RunFolder) -> None:
+    """Sends the figures and the table of the report, and some episodes of each player, to W&B."""
+    if not tracker.on:
+        return
+    tracker.log_table("players", *scalars.players(report), 0)
+    for player in report.players:
+        name = f"player/{slug(player.name)}"
+        tracker.log(scalars.measured(name, player.played), 0)
+        files = [folder.path / "trajectories" / file for file in player.trajectories]
+        tracker.log_trajectories(store.read(files), 0, name)
 
 
 def _check(recipe: Recipe, player: str) -> None:
@@ -132,6 +135,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         iteration=0,
         phase=store.Phase.EVAL if split is Split.EVAL else store.Phase.EXPLORE,
         out=out,
+        again=True,
         top_k=recipe.evol.top_k,
         min_p=recipe.evol.min_p,
     )
@@ -153,6 +157,7 @@ def _eval_job(recipe: Recipe, player: str, sample: int, out: Path) -> PlayJob:
         iteration=0,
         phase=store.Phase.EVAL,
         out=out,
+        again=True,
         top_k=recipe.evol.top_k if several else 0,
         min_p=recipe.evol.min_p if several else 0.0,
     )

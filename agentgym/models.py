@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,8 +132,15 @@ def weights_hash(name: str) -> str:
     if not folder.is_dir():
         known = try_to_load_from_cache(name, "config.json")
         return f"{name}@{Path(known).parent.name}" if isinstance(known, str) else name
+    files = sorted(folder.glob("*.safetensors"))
+    return _hashed(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _hashed(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Reads files that are as large and as old as given: a 7B model takes seconds, and its hash is asked for often."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file, _, _ in files:
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:32]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agentgym.checks import COUNTS, PLAYERS, endpoint_of
 from agentgym.data import store
-from agentgym.data.journal import Journal
+from agentgym.data.journal import SUFFIX, Journal
 from agentgym.data.prompts import data_prompts
+from agentgym.data.rows import to_row
+from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
 from agentgym.panel import load_panel
 from agentgym.ranks import on_gpu
@@ -51,6 +54,7 @@ class PlayJob:
         iteration: the iteration that the record belongs to.
         phase: what the record is for, a `store.Phase`.
         out: the trajectory file.
+        again: whether episodes that failed are tried again where the file is there already.
         top_k: only so many of the most likely tokens; 0 is off.
         min_p: only tokens at least this times as likely as the most likely one; 0 is off.
     """
@@ -64,6 +68,7 @@ class PlayJob:
     iteration: int
     phase: str
     out: Path
+    again: bool = False
     top_k: int = 0
     min_p: float = 0.0
 
@@ -99,24 +104,27 @@ the batch runs empty: what is played often is played in large pieces."""
 def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     """Plays every task of the job once and writes the trajectories, in the order of the tasks.
 
-    A job whose file is there already is not played again. An interruption costs the episodes that were not finished;
-    of a model in lockstep, which must get the same batches again, also the others of their piece (`PIECE`).
+    What was played before (see `played_before`) is not played again. An interruption costs the episodes that were not
+    finished; of a model in lockstep, which must get the same batches again, also the others of their piece (`PIECE`).
 
     Raises:
         ModelError: the model cannot be loaded.
-        RunError: a file cannot be written.
+        RunError: a file cannot be written, or holds episodes of something else.
     """
-    if job.out.exists():
-        return
     recipe = in_manner_of(recipe, job.model)
-    journal = Journal(job.out)
-    done = journal.read()
+    done = played_before(recipe, job)
+    if job.out.exists() and done.keys() >= set(job.tasks):
+        return
+    origin, journal = _origin(recipe, job), Journal(job.out)
     pool, policy = environment_pool(recipe), _policy(recipe, job)
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
+    def write_down(episodes: Iterable[Trajectory]) -> None:
+        journal.add(to_row(replace(episode, sample=job.sample), **origin) for episode in episodes)
+
     def finish(episode: Trajectory) -> None:
         if not lockstep:
-            journal.add([replace(episode, sample=job.sample)])
+            write_down([episode])
         on_episode(episode.success)
 
     size = PIECE[store.Phase(job.phase)] * recipe.pool.sessions if lockstep else len(job.tasks)
@@ -131,9 +139,59 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
         played = collect(pool, [task for task in piece if task in missing], policy, on_trajectory=finish)
         done |= {episode.task: replace(episode, sample=job.sample) for episode in played}
         if lockstep and missing and start + size < len(job.tasks):
-            journal.add(done[task] for task in piece)
-    _write(recipe, job, [done[task] for task in job.tasks])
+            write_down(done[task] for task in piece)
+    store.write(job.out, [done[task] for task in job.tasks], **origin)
     journal.remove()
+
+
+def played_before(recipe: Recipe, job: PlayJob) -> dict[Task, Trajectory]:
+    """What an earlier start of the job left in its file and in its journal, by task.
+
+    Episodes that failed are only among them if the job was finished and does not say `again`.
+
+    Raises:
+        RunError: the episodes are of another player, of other weights or settings, or of other tasks.
+        DataError: the file is damaged.
+    """
+    recipe = in_manner_of(recipe, job.model)
+    finished = list(store.episodes(job.out)) if job.out.exists() else []
+    begun = Journal(job.out).read()
+    if not finished and not begun:
+        return {}
+    wanted = {"policy": _player(job), **_columns((finished or begun)[0][1], _origin(recipe, job))}
+    tasks = set(job.tasks)
+    for row, episode in [*finished, *begun]:
+        different = [_CALLED[name] for name, value in wanted.items() if row[name] != value]
+        different += ["tasks"] if episode.task not in tasks else []
+        if episode.task in tasks and episode.version != get_spec(episode.task.environment).version:
+            different.append(f"version of {episode.task.environment}")
+        if different:
+            raise RunError(
+                f"{job.out} was begun with another {', '.join(different)} (by {episode.policy}): choose another name, "
+                "or delete that file and the .journal beside it"
+            )
+    whole = {episode.task: episode for _, episode in finished if episode.score is not None or not job.again}
+    return whole | {episode.task: episode for _, episode in begun if episode.score is not None}
+
+
+_CALLED = {"policy": "player", "weights": "weights", "sampling": "sampling", "phase": "phase"}
+"""The columns that tell jobs apart, in plain words."""
+
+
+def _columns(episode: Trajectory, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """How an origin is written in rows."""
+    row = to_row(episode, **origin)
+    return {name: row[name] for name in ("weights", "sampling", "phase")}
+
+
+def _origin(recipe: Recipe, job: PlayJob) -> dict[str, Any]:
+    """What is written down with every episode of a job: arguments of `store.write`."""
+    return {
+        "iteration": job.iteration,
+        "phase": job.phase,
+        "weights": _weights(recipe, job),
+        "sampling": _sampling(recipe, job),
+    }
 
 
 def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
@@ -198,23 +256,46 @@ def sampling_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
+def divide(recipe: Recipe, job: PlayJob, shards: Sequence[PlayJob]) -> None:
+    """Hands on to the shards of a job what earlier starts of it, perhaps divided otherwise, have played.
+
+    Args:
+        recipe: the recipe.
+        job: the job.
+        shards: what plays it now; the job alone if nothing is divided.
+    """
+    journals = {Journal(shard.out): set(shard.tasks) for shard in shards}
+    mine = {path for shard in shards for path in (shard.out, shard.out.with_suffix(SUFFIX))}
+    for file in (*_shard_files(job), job.out.with_suffix(SUFFIX)):
+        if file in mine or not file.exists():
+            continue
+        episodes = Journal(file).read() if file.suffix == SUFFIX else list(store.episodes(file))
+        for journal, tasks in journals.items():
+            journal.add(row for row, episode in episodes if episode.task in tasks)
+        file.unlink()
+    if job.out.exists() and job not in shards:  # it is finished, but for episodes that failed
+        done = [to_row(episode, **_origin(recipe, job)) for episode in played_before(recipe, job).values()]
+        for journal, tasks in journals.items():
+            journal.add(row for row in done if Task(row["environment"], row["index"]) in tasks)
+
+
 def merge_shards(recipe: Recipe, job: PlayJob, shards: Sequence[PlayJob]) -> None:
     """Joins the files of a job's shards into the job's own file, in the order of its tasks."""
     rank = {task: n for n, task in enumerate(job.tasks)}
-    _write(recipe, job, sorted(store.read(shard.out for shard in shards), key=lambda t: rank[t.task]))
-    for shard in shards:
-        shard.out.unlink()
+    episodes = sorted(store.read(shard.out for shard in shards), key=lambda t: rank[t.task])
+    store.write(job.out, episodes, **_origin(in_manner_of(recipe, job.model), job))
+    clear_shards(job)
 
 
-def _write(recipe: Recipe, job: PlayJob, played: Sequence[Trajectory]) -> None:
-    store.write(
-        job.out,
-        played,
-        iteration=job.iteration,
-        phase=job.phase,
-        weights=_weights(recipe, job),
-        sampling=_sampling(recipe, job),
-    )
+def clear_shards(job: PlayJob) -> None:
+    """Removes what the shards of a finished job left."""
+    for file in _shard_files(job):
+        file.unlink()
+
+
+def _shard_files(job: PlayJob) -> list[Path]:
+    name = re.compile(rf"{re.escape(job.out.stem)}(\.[0-9]+-of-[0-9]+)+({SUFFIX}|\.parquet)")
+    return sorted(file for file in job.out.parent.glob("*-of-*") if name.fullmatch(file.name))
 
 
 def _weights(recipe: Recipe, job: PlayJob) -> str | None:
@@ -223,6 +304,11 @@ def _weights(recipe: Recipe, job: PlayJob) -> str | None:
     from agentgym.models import weights_hash
 
     return weights_hash(job.model)
+
+
+def _player(job: PlayJob) -> str:
+    """How trajectories name who plays: a hub id, or as it001/model: the same wherever the run lies."""
+    return job.model if job.model in PLAYERS else "/".join(Path(job.model).parts[-2:])
 
 
 def _sampling(recipe: Recipe, job: PlayJob) -> dict[str, Any] | None:
@@ -264,5 +350,5 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         seed=job.seed,
         context=recipe.model.context,
         slots=recipe.pool.sessions,
-        name="/".join(Path(job.model).parts[-2:]),  # a hub id, or as it001/model: the same wherever the run lies
+        name=_player(job),
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agentgym import events
 from agentgym.errors import RunError
 from agentgym.ranks import is_first_rank
-from agentgym.recipe import load_recipe, same_run, save_recipe
+from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
 from agentgym.settings import Recipe
 
 
@@ -36,6 +35,9 @@ class RunFolder:
                     f"{self.path} belongs to a run with another {', '.join(different)}: "
                     "choose another folder with name=NAME, or delete that one"
                 )
+            # what may change (addresses, worker processes, batch sizes) is from now on what it is now
+            if self.recipe_file.read_text(encoding="utf-8") != recipe_text(recipe):
+                save_recipe(recipe, self.recipe_file)
         elif self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
         else:
@@ -61,14 +63,8 @@ class RunFolder:
         yield
         if not is_first_rank():
             return
-        line = {"event": what, "at": round(time.time(), 3), "seconds": round(time.monotonic() - started, 3)}
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as events:
-            print(json.dumps(line), file=events)
+        events.note(self.path, what, time.monotonic() - started)
 
     def seconds(self) -> dict[str, float]:
-        """Wall time by kind of event, over all attempts that finished it."""
-        total: Counter[str] = Counter()
-        with (self.path / "events.jsonl").open(encoding="utf-8") as events:
-            for line in map(json.loads, events):
-                total[line["event"]] += line["seconds"]
-        return {what: round(seconds, 1) for what, seconds in total.items()}
+        """Wall time by part of the run, over all attempts that finished it."""
+        return events.seconds_by_part(self.path)

@@ -38,7 +38,7 @@ class Tracker:
         settings: whether and where to track.
         folder: the run folder; the id of the W&B run is kept in its file `wandb_id`.
         name: how W&B shows the run.
-        config: what W&B shows as the run's configuration, usually the recipe.
+        config: what W&B shows as the run's configuration, usually the recipe; its `output`, a path, stays here.
 
     Raises:
         RecipeError: tracking is online, but wandb is not installed or has no key.
@@ -48,7 +48,7 @@ class Tracker:
         self._settings = settings
         self._folder = folder
         self._name = name
-        self._config = dict(config)
+        self._config = {key: value for key, value in config.items() if key != "output"}
         self._run: Run | None = None
         self._step = 0
         self._wandb = None if settings.mode is TrackingMode.off else _import()
@@ -104,7 +104,13 @@ class Tracker:
         self._folder.mkdir(parents=True, exist_ok=True)
         online = self._settings.mode is TrackingMode.online
         settings = wandb.Settings(
-            silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=not online
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            x_disable_stats=not online,
+            x_disable_meta=True,  # the host's name, paths and the command line
+            host="agentgym",
         )
         try:
             run: Run = wandb.init(

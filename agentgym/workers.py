@@ -24,7 +24,7 @@ from agentgym import progress
 from agentgym.data import store
 from agentgym.errors import AgentGymError, RunError
 from agentgym.learn import LearnJob, learn
-from agentgym.play import OnEpisode, PlayJob, merge_shards, play
+from agentgym.play import OnEpisode, PlayJob, clear_shards, divide, merge_shards, play, played_before
 from agentgym.ranks import ALONE, Ranks
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
@@ -76,12 +76,17 @@ class Workers:
             job: what to play; what was played before is not played again.
             title: what the terminal calls it.
         """
-        if not job.out.exists():
-            shards = [job.shard(rank, self._ranks.size) for rank in range(self._ranks.size)]
+        with self._ranks.together():
+            done = job.out.exists() and played_before(self._recipe, job).keys() >= set(job.tasks)
+        if not done:
+            shards = _shards(job, self._ranks.size)
+            smallest = [part for shard in shards for part in _shards(shard, max(1, len(self._workers)))]
+            self._ranks.first_does(lambda: divide(self._recipe, job, smallest))
             with self._ranks.together():
-                self._show(shards[self._ranks.rank] if len(shards) > 1 else job, title)
+                self._show(shards[self._ranks.rank], title)
             if len(shards) > 1:
                 self._ranks.first_does(lambda: merge_shards(self._recipe, job, shards))
+        self._ranks.first_does(lambda: clear_shards(job))
         return store.read([job.out])
 
     def _show(self, job: PlayJob, title: str) -> None:
@@ -100,7 +105,7 @@ class Workers:
         if not self._workers:
             play(self._recipe, job, on_episode)
             return
-        shards = [job.shard(rank, len(self._workers)) for rank in range(len(self._workers))]
+        shards = _shards(job, len(self._workers))
         for worker, shard in zip(self._workers, shards, strict=True):
             worker.send({"play": shard.to_json()})
         for answer in self._until_done(self._workers):
@@ -138,6 +143,11 @@ class Workers:
                 busy.discard(worker)
             else:
                 yield answer
+
+
+def _shards(job: PlayJob, count: int) -> list[PlayJob]:
+    """Divides a job; it stays whole if there is nobody to divide it with."""
+    return [job.shard(rank, count) for rank in range(count)] if count > 1 else [job]
 
 
 class _Worker:

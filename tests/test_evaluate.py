@@ -136,7 +136,7 @@ def test_an_evaluation_that_was_killed_goes_on_and_plays_nothing_twice(tmp_path,
     ended = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True)
     assert ended.returncode == -signal.SIGKILL
     run = tmp_path / "runs" / "board"
-    done = Journal(run / "trajectories" / "eval-random-0.parquet").read()
+    done = {t.task: t for _, t in Journal(run / "trajectories" / "eval-random-0.parquet").read()}
     assert (run / "trajectories" / "eval-expert-0.parquet").exists()
     assert 0 < len(done) < len(tasks_of(settings, Split.EVAL))
     asked = []

@@ -16,13 +16,14 @@ import pytest
 from lightning.pytorch import Trainer
 from torch.distributed.checkpoint.api import CheckpointException
 
-from agentgym import cli
+from agentgym import cli, events
 from agentgym.data import store
 from agentgym.errors import RunError
 from agentgym.fit import fit
 from agentgym.learn import weight
 from agentgym.manner import Manner, read_manner
 from agentgym.recipe import load_recipe
+from agentgym.runfolder import RunFolder
 from agentgym.selection import keep
 from agentgym.settings import Dedup, EnvironmentSettings, FormatName, Prompt, Recipe, Reward
 from envpool import Completion, EnvPool, ExpertPolicy, StopReason, Task, Trajectory, Turn, collect
@@ -339,3 +340,41 @@ def test_a_trajectory_weighs_1_or_by_its_score():
     assert weight(half, Reward.binary) == 1.0
     assert weight(half, Reward.score) == 0.5
     assert weight(replace(half, score=None), Reward.score) == 1.0
+
+
+@pytest.mark.parametrize("control", ["true", "false"])
+def test_learning_that_diverges_ends_at_once_in_one_line(control, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["bc.lr=1e30", "bc.optimizer=adamw", f"evol.control={control}", "bc.clip=1e30"]
+    assert cli.main(["fit", str(tmp_path / "recipe.yaml"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "learning diverged: the loss is nan at step 4 of 4; choose a lower learning rate (lr, now 1e+30)" in line
+    assert not (tmp_path / "runs" / "small" / "it000" / "done.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "odd"])
+def test_a_damaged_list_of_times_costs_only_its_times(damage, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["evol.iterations=0"])
+    first = fit(recipe)
+    path = tmp_path / "runs" / "small" / "events.jsonl"
+    if damage == "gone":
+        path.unlink()
+    else:
+        with path.open("a") as file:
+            file.write('{"event": "eval", "at": 17' if damage == "cut" else '[3]\n{"event": "eval"}\n')
+    again = fit(recipe)
+    assert again.lines() == first.lines()
+    assert again.seconds == ({} if damage == "gone" else first.seconds)
+    events.note(path.parent, "eval", 5.0)
+    assert events.seconds_by_part(path.parent)["eval"] == pytest.approx(again.seconds.get("eval", 0) + 5, abs=0.2)
+
+
+def test_what_may_change_in_a_run_that_goes_on_is_what_its_workers_read(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    RunFolder(load_recipe(tmp_path / "recipe.yaml"))
+    changed = ["environments.maze.endpoints=[http://127.0.0.1:9]", "pool.workers=2", "generation.batch=3"]
+    folder = RunFolder(load_recipe(tmp_path / "recipe.yaml", changed))
+    written = load_recipe(folder.recipe_file)
+    assert written.environments["maze"].endpoints == ["http://127.0.0.1:9"]
+    assert (written.pool.workers, written.generation.batch) == (2, 3)

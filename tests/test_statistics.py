@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from fractions import Fraction
 from statistics import fmean
 
 import numpy as np
@@ -232,9 +233,39 @@ def test_flipping_signs_agrees_with_counting_all_ways_to_flip_them(numerators, t
     total = abs(sum(numerators))
     ways = [sum(s * n for s, n in zip(signs, numerators, strict=True)) for signs in _signs(len(numerators))]
     exact = fmean(abs(way) >= total for way in ways)
-    # 5 of 6 tries is no whole number of steps where the largest difference is 5 of 6; all else is
-    if max(map(abs, numerators)) != 5:
-        assert sign_flip_exact([n / tries for n in numerators]) == pytest.approx(exact, abs=1e-12)
+    assert sign_flip_exact([n / tries for n in numerators]) == pytest.approx(exact, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-4, 4), min_size=1, max_size=5), min_size=2, max_size=2),
+    st.sampled_from([1, 2, 3, 4]),
+    st.sampled_from([3, 25, 160]),
+)
+def test_flipping_signs_weighs_environments_of_any_size(several, tries, ratio):
+    """A task weighs the less the more its environment has: the unit is small, and no difference is rounded away."""
+    whole = [n * ratio for n in several[0]] + several[1]
+    ways = [abs(sum(s * n for s, n in zip(signs, whole, strict=True))) for signs in _signs(len(whole))]
+    expected = fmean(way >= abs(sum(whole)) for way in ways)
+    assert sign_flip_exact([n / (90 * ratio * tries) for n in whole]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_small_differences_are_not_rounded_away_beside_a_few_large_ones():
+    few, many = [1.0, 1.0, 1.0, -1.0, -1.0] + [0.0] * 20, [0.3] * 1000
+    weighted = [d / len(few) for d in few] + [d / len(many) for d in many]
+    assert sign_flip_exact(many) < 1e-300
+    # with k of the five large ones positive, at least so many of the small ones have to be
+    needed = [
+        math.ceil(Fraction(1000, 2) * (1 + (Fraction(34, 100) - Fraction(2 * k - 5, 25)) / Fraction(3, 10)))
+        for k in range(6)
+    ]
+    tail = [stats.binom.sf(n - 1, 1000, 0.5) * stats.binom.pmf(k, 5, 0.5) for k, n in enumerate(needed)]
+    assert sign_flip_exact(weighted) == pytest.approx(2 * sum(tail), rel=1e-6)
+
+
+def test_tiny_p_values_keep_their_digits():
+    differences = [1.0] * 300 + [0.5] * 200
+    assert sign_flip_exact(differences) == pytest.approx(2 / 2**500, rel=1e-9)
 
 
 def _signs(n: int):
@@ -245,7 +276,7 @@ def _signs(n: int):
 def test_flipping_signs_agrees_with_scipy(seed):
     scores = np.random.default_rng(seed).normal(0.1, 0.3, 15)
     theirs = stats.permutation_test((scores,), np.mean, permutation_type="samples", n_resamples=2**15).pvalue
-    assert sign_flip_exact(scores.tolist()) == pytest.approx(theirs, abs=0.003)  # ours rounds to 1/2520
+    assert sign_flip_exact(scores.tolist()) == pytest.approx(theirs, abs=2e-4)
 
 
 def test_flipping_signs_of_many_scores_agrees_with_drawn_flips_and_takes_no_time():

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agentgym import cli
 from agentgym.errors import RecipeError
 from agentgym.evaluate import evaluate
 from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, measure, scalars
@@ -223,14 +224,24 @@ def documented() -> dict[str, re.Pattern[str]]:
     """The names in the first column of the document's tables of numbers and of tables."""
     text = DOCUMENT.read_text(encoding="utf-8").split("## Numbers", 1)[1]
     names = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
-    return {name: re.compile(re.sub("ENV|PHASE", r"\\w+", re.escape(name))) for name in names}
+    tokens = {
+        "WHO": r"(eval|control|player/[\w.-]+)",
+        "NAME": r"[\w.-]+",
+        "_K": r"_\d+",
+        "ENV": r"\w+",
+        "PHASE": r"\w+",
+    }
+    return {
+        name: re.compile(re.sub("|".join(tokens), lambda found: tokens[found[0]], re.escape(name))) for name in names
+    }
 
 
-def measured(share: float) -> Played:
+def measured(share: float, samples: int = 1) -> Played:
     played = [
-        replace(trajectory(n), task=Task(name, n), success=n < share * 10)
+        replace(trajectory(n), task=Task(name, n), sample=sample, success=n < share * 10)
         for name in ("maze", "wordle")
         for n in range(10)
+        for sample in range(samples)
     ]
     return measure(played, {name: get_spec(name) for name in ("maze", "wordle")})
 
@@ -264,9 +275,10 @@ def test_every_number_of_a_report_is_documented_and_every_documented_number_is_l
         **scalars.learned(last.learned),
         **scalars.concluded(made),
     }
+    logged |= scalars.measured("player/expert", measured(0.6, samples=2))
     names = documented()
     assert [name for name in logged if not any(each.fullmatch(name) for each in names.values())] == []
-    elsewhere = {"iteration", "step", "explored", "eval", "control", "results"}
+    elsewhere = {"iteration", "step", "explored", "eval", "control", "results", "players", "player/NAME"}
     elsewhere |= {f"train/{name}" for name in ("loss", "grad_norm", "lr", "tokens")}
     assert {n for n, each in names.items() if not any(each.fullmatch(name) for name in logged)} == elsewhere
     assert logged["eval/macro/success"] == pytest.approx(0.6)
@@ -297,7 +309,8 @@ def test_whatever_a_run_logs_is_documented(tmp_path: Path, wandb: FakeWandb) -> 
     names = documented()
     assert {"train/loss", "eval/macro/success", "control/macro/success", "explored", "eval"} <= logged
     assert [name for name in sorted(logged) if not any(each.fullmatch(name) for each in names.values())] == []
-    assert {name for name, each in names.items() if not any(each.fullmatch(one) for one in logged)} == set()
+    of_evaluations = {"players", "player/NAME", "WHO/ENV/pass_at_K", "WHO/ENV/pass_hat_K"}
+    assert {n for n, each in names.items() if not any(each.fullmatch(one) for one in logged)} == of_evaluations
     steps = [values["step"] for run in wandb.runs for values in run.logged]
     assert steps == sorted(steps)
 
@@ -310,6 +323,32 @@ def test_an_evaluation_logs_its_table_and_some_episodes_of_each_player(tmp_path:
     assert tables["players"].columns == ["player", "maze", "macro", "macro_low", "macro_high"]
     assert tables["players"].data[0][:3] == ["expert", 1.0, 1.0]
     assert len(tables["player/random"].data) == 2
+    numbers = {name: each for run in wandb.runs for values in run.logged for name, each in values.items()}
+    assert numbers["player/expert/maze/headline"] == numbers["player/expert/macro/success"] == 1
+    assert 0 < numbers["player/expert/maze/success_low"] < 1
+    names = documented()
+    assert [name for name in numbers if not any(each.fullmatch(name) for each in names.values())] == []
+
+
+def test_no_path_and_no_name_of_this_machine_is_written_for_wandb(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    evaluate(load_recipe(tmp_path / "recipe.yaml", ["eval.players=[random]", "model.name=random"]))
+    (record,) = (tmp_path / "runs").rglob("*.wandb")
+    content = record.read_bytes()
+    assert b"player/random/maze/headline" in content
+    for told in (str(tmp_path), sys.executable, str(Path.cwd())):
+        assert told.encode() not in content
+    assert not list((tmp_path / "runs").rglob("wandb-metadata.json"))
+
+
+def test_online_without_a_key_is_said_before_anything_is_played(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["eval", str(tmp_path / "recipe.yaml"), "--player", "random", "tracking.mode=online", "model.name=random"]
+    assert cli.main(words) == 2
+    assert "online needs a W&B key" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("*.parquet"))
 
 
 RECIPE = """\

@@ -1,19 +1,22 @@
 """Episodes of a job that is under way, so that an interruption costs none that was finished.
 
-A journal lies beside the trajectory file that the job will write in the end, one episode a line of JSON. A line that
-was cut short by the interruption is no episode.
+A journal lies beside the trajectory file that the job will write in the end, one row of `rows` a line of JSON. A line
+that cannot be read (the interruption cut it short, or the disk lost it) is no episode: it is played again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from agentgym.data.rows import Phase, from_row, to_row
+from agentgym.data.rows import from_row
 from agentgym.errors import RunError
-from envpool import Task, Trajectory
+from envpool import Trajectory
+
+SUFFIX = ".journal"
 
 
 class Journal:
@@ -24,25 +27,24 @@ class Journal:
     """
 
     def __init__(self, out: Path) -> None:
-        self._path = out.with_suffix(".journal")
+        self._path = out.with_suffix(SUFFIX)
 
-    def read(self) -> dict[Task, Trajectory]:
-        """The episodes so far, by task, in the order in which they were added."""
+    def read(self) -> list[tuple[dict[str, Any], Trajectory]]:
+        """The episodes so far, as rows and as trajectories, in the order in which they were added."""
         if not self._path.exists():
-            return {}
+            return []
         whole, _, cut = self._path.read_bytes().rpartition(b"\n")
         if cut:
             os.truncate(self._path, len(whole) + 1 if whole else 0)
-        episodes = [from_row(json.loads(line)) for line in whole.splitlines()]
-        return {episode.task: episode for episode in episodes}
+        return [found for line in whole.split(b"\n") if (found := _episode(line)) is not None]
 
-    def add(self, episodes: Iterable[Trajectory]) -> None:
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends episodes.
 
         Raises:
             RunError: the file cannot be written.
         """
-        lines = [json.dumps(to_row(episode, iteration=0, phase=Phase.EXPLORE)) for episode in episodes]
+        lines = [json.dumps(row) for row in rows]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
@@ -55,3 +57,11 @@ class Journal:
     def remove(self) -> None:
         """Removes the file; the trajectories are in their place now."""
         self._path.unlink(missing_ok=True)
+
+
+def _episode(line: bytes) -> tuple[dict[str, Any], Trajectory] | None:
+    try:
+        row = json.loads(line)
+        return row, from_row(row)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

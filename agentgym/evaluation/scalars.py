@@ -20,22 +20,21 @@ def measured(phase: str, played: Played) -> Scalars:
     """How a policy did on the held-out tasks.
 
     Args:
-        phase: ``eval``, or ``control`` for the control.
+        phase: ``eval``, ``control`` for the control, or ``player/NAME`` for a player of an evaluation.
         played: its figures.
     """
     numbers: dict[str, float | None] = {f"{phase}/coverage": _share(played.finished, played.episodes)}
     parts: Mapping[str, EnvironmentFigures | Macro] = {**played.environments, "macro": played.macro}
     for name, part in parts.items():
-        low, high = part.success_interval
-        numbers |= {
-            f"{phase}/{name}/success": part.success,
-            f"{phase}/{name}/success_low": low,
-            f"{phase}/{name}/success_high": high,
-            f"{phase}/{name}/score": part.score,
-        }
+        found = {"success": part.success, "score": part.score, "headline": part.headline}
+        limits = {"success": part.success_interval, "headline": part.headline_interval}
+        for figure, (low, high) in limits.items():
+            found |= {f"{figure}_low": low, f"{figure}_high": high}
         if isinstance(part, EnvironmentFigures):
-            numbers[f"{phase}/{name}/turns"] = part.turns
-            numbers[f"{phase}/{name}/coverage"] = _share(part.finished, part.episodes)
+            found |= {"turns": part.turns, "coverage": _share(part.finished, part.episodes)}
+            for key, by_k in (("pass_at", part.pass_at_k), ("pass_hat", part.pass_hat_k)):
+                found |= {f"{key}_{k}": share for k, share in by_k.items() if k > 1}  # with one it is success
+        numbers |= {f"{phase}/{name}/{figure}": number for figure, number in found.items()}
     return {name: number for name, number in numbers.items() if number is not None}
 
 

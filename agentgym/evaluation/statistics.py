@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from statistics import NormalDist, fmean
+
+import numpy as np
 
 Interval = tuple[float, float]
 """Lower and upper limit."""
@@ -35,7 +38,7 @@ def _wilson(share: float, trials: float, confidence: float) -> Interval:
     centre = (share + z * z / (2 * trials)) / scale
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
     # The limits at the ends are exactly 0 and 1; rounding would miss them by 1e-17.
-    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+    return (max(0.0, centre - half) if share else 0.0), (min(1.0, centre + half) if share < 1 else 1.0)
 
 
 def mean_interval(means: Sequence[float], most: float | None = None, confidence: float = 0.95) -> Interval:
@@ -130,9 +133,10 @@ def sign_flip_exact(differences: Sequence[float]) -> float:
     statistic is the sum; all 2^n ways to sign the differences are counted, none is drawn at random. With differences
     of -1 and 1 it is McNemar's exact test.
 
-    The differences are first rounded to a grid: its steps are 1/2520 of the largest difference for up to 19 tasks and
-    1/60 for 417 to 1500, so that it takes less than a few seconds. Rounded differences are as symmetric as the others,
-    hence the test stays exact.
+    Differences that are whole multiples of a common unit (successes, means of a few tries, also divided by the number
+    of an environment's tasks) are taken as they are; others are rounded to about a millionth of the sum of their sizes,
+    less finely where there are more than 400. Rounded differences are as symmetric as the others, hence the test stays
+    exact; it takes less than a second.
 
     Args:
         differences: one a task: the mean over the candidate's tries minus that over the baseline's.
@@ -140,11 +144,7 @@ def sign_flip_exact(differences: Sequence[float]) -> float:
     Returns:
         The probability of a sum at least as far from 0 as this one if neither is better; 1 without differences.
     """
-    largest = max(map(abs, differences), default=0.0)
-    if largest == 0:
-        return 1.0
-    grid = next((steps for most, steps in _GRIDS.items() if len(differences) <= most), 12)
-    steps = [round(grid * difference / largest) for difference in differences]
+    steps = _steps(differences)
     sizes = [abs(step) for step in steps if step]
     if not (total := sum(steps)):
         return 1.0
@@ -154,25 +154,35 @@ def sign_flip_exact(differences: Sequence[float]) -> float:
     # To sign them at random is to draw a subset that counts negatively; the sum is at most -|total| or at least
     # |total| if that subset's sum is beyond either of two limits, which mirror each other.
     limit = (sum(sizes) - abs(total)) // 2
-    return min(1.0, 2 * _subsets_up_to(sizes, limit) / (1 << len(sizes)))
+    chances = np.zeros(limit + 1)  # of each sum of the subset, as far as they matter; only added up: none is lost
+    chances[0], reach = 1.0, 0
+    for size in sorted(sizes):  # so that sums stay small for long
+        reach = min(reach + size, limit)
+        chances[: reach + 1] /= 2
+        if size <= limit:
+            chances[size : reach + 1] += chances[: reach + 1 - size].copy()
+    return min(1.0, 2 * float(chances.sum()))
 
 
-_GRIDS = {19: 2520, 59: 840, 416: 120, 1500: 60}
-"""Up to how many differences there are how many steps; all divide evenly by 12, for means of 2, 3, 4, 6 tries."""
+_GRID = 1 << 20
+"""Most steps of all differences together."""
+
+_WORK = 4 * 10**8
+"""Most additions that a test takes, about."""
 
 
-def _subsets_up_to(sizes: Sequence[int], limit: int) -> int:
-    """How many subsets have a sum of at most `limit`."""
-    bits = len(sizes) + 1  # no count has more
-    mask = (1 << (limit + 1) * bits) - 1
-    counts = 1  # a whole number as an array: how many subsets have the sum k stands in bits k * bits and following
-    for size in sorted(sizes):  # so that the number stays short for long
-        counts = (counts + (counts << size * bits)) & mask
-    width = limit + 1
-    while width > 1:  # adds the upper half of the fields to the lower; their total still fits into one
-        width = (width + 1) // 2
-        counts = (counts & ((1 << width * bits) - 1)) + (counts >> width * bits)
-    return counts
+def _steps(differences: Sequence[float]) -> list[int]:
+    """The differences in steps of a common unit; where they have none, rounded to a fine one."""
+    size = math.fsum(map(abs, differences))
+    if size == 0:
+        return []
+    most = min(_GRID, _WORK // len(differences))
+    parts = [Fraction(difference).limit_denominator(100_000) for difference in differences]
+    if all(abs(part - Fraction(d)) < Fraction(1, 10**14) for part, d in zip(parts, differences, strict=True)):
+        unit = math.lcm(*(part.denominator for part in parts))
+        if unit * size <= most:
+            return [int(part * unit) for part in parts]
+    return [round(difference * most / size) for difference in differences]
 
 
 def pass_at_k(tries: int, solved: int, k: int) -> float:

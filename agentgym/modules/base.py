@@ -158,13 +158,24 @@ class AgentModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by `settings.clip` and logs; Lightning calls this once an optimiser step, after its last row."""
+        """Clips by `settings.clip` and logs; Lightning calls this once an optimiser step, after its last row.
+
+        Raises:
+            RunError: the loss is no number any more.
+        """
         norm = clip((p for group in optimizer.param_groups for p in group["params"]), self.settings.clip)
         if self._step_loss is not None:
             self.last_loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="sum")
         self._step_loss = None
+        step = self.trainer.global_step + 1
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or (self.trainer.global_step + 1) % every:
+        at_intervals = bool(every) and step % every == 0
+        if (at_intervals or step == self.total_steps) and not math.isfinite(self.last_loss):
+            raise RunError(
+                f"learning diverged: the loss is {float(self.last_loss)} at step {step} of {self.total_steps}; choose a "
+                f"lower learning rate (lr, now {self.settings.lr:g}), and another name=NAME"
+            )
+        if not at_intervals:
             return
         metrics = {
             "train/loss": self.last_loss,
