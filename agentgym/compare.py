@@ -7,7 +7,6 @@ control (``runs/a:control``), or a player of an evaluation (``runs/agenteval:ran
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ import yaml
 from agentgym import progress
 from agentgym.data import store
 from agentgym.errors import RunError
+from agentgym.evaluation.html import read_report
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.tables import PAIRS_HEADER, figure_cell, p_text, pairs_rows, terminal_table
+from agentgym.evaluation.unfinished import refuse_evaluation
 from envpool import get_spec
 from envpool.errors import did_you_mean
 
@@ -80,6 +81,8 @@ def transfer(runs: Sequence[str], baseline: str | None = None) -> list[list[str]
     """
     base = read_run(baseline) if baseline is not None else None
     rows = [measured for run in runs for measured in read_players(run) if base is None or measured.name != base.name]
+    if not rows:
+        raise RunError(f"there is only the baseline, {baseline}: name another run, or another player of that one")
     columns = sorted({name for row in rows for name in row.played.environments})
     header = ["learned from", *columns]
     cells = [[_learned_from(row), *_cells(row, columns, base)] for row in rows]
@@ -116,11 +119,11 @@ def read_players(run: str, iteration: int | None = None) -> list[Measured]:
     """
     folder, which = _parse(run)
     recipe = _recipe(folder)
-    report = _report(folder)
-    if report.get("kind") == "eval":
-        return _players(folder, which, recipe, report)
-    if list((folder / "trajectories").glob("eval-*.parquet")):
-        raise RunError(f"the evaluation {folder} has no report yet: {_GO_ON}")
+    report = folder / "report.json"
+    players = read_report(report, _files) if report.exists() else {}
+    if players:
+        return _players(folder, which, recipe, players)
+    refuse_evaluation(folder)
     return [_fitted(folder, which, recipe, iteration)]
 
 
@@ -142,30 +145,33 @@ def _is_run(folder: Path) -> bool:
 
 def _recipe(folder: Path) -> Mapping[str, Any]:
     """The recipe as it was written down, unchecked: files and servers that it names need not be there any more."""
+    path = folder / "recipe.yaml"
     try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        for module in recipe.get("imports") or ():
-            importlib.import_module(module)
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, ImportError) as error:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        imports = [*(recipe.get("imports") or ())]
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise RunError(f"cannot use {folder / 'recipe.yaml'} ({reason}): start where its run was started") from error
+        raise RunError(f"cannot read {path} ({reason}): start where its run was started") from error
+    for module in imports:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # importing runs the module, which may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            cure = "start where its run was started, or mend the module"
+            raise RunError(f"cannot import {module}, which {path} names ({reason}): {cure}") from error
     assert isinstance(recipe, Mapping)
     return recipe
 
 
-def _report(folder: Path) -> Mapping[str, Any]:
-    path = folder / "report.json"
-    if not path.exists():
-        return {}
-    try:
-        report: Mapping[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}; delete it and repeat the command that wrote it") from error
-    return report
+def _files(report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The trajectory files of each player of an evaluation; none for a fit."""
+    players = report["players"] if report.get("kind") == "eval" else ()
+    return {player["player"]: [*player["trajectories"]] for player in players}
 
 
-def _players(folder: Path, which: str | None, recipe: Mapping[str, Any], report: Mapping[str, Any]) -> list[Measured]:
-    players = {player["player"]: player["trajectories"] for player in report["players"]}
+def _players(
+    folder: Path, which: str | None, recipe: Mapping[str, Any], players: Mapping[str, Sequence[str]]
+) -> list[Measured]:
     if which is not None and which not in players:
         raise RunError(
             f"{folder} holds no player {which!r}{did_you_mean(which, players)} (it holds: {', '.join(players)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from agentgym.evaluation.pairs import Verdict, pair
 from agentgym.evaluation.players import measure, scaled
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.evaluation.statistics import mcnemar_exact, mean_interval, sign_flip_exact, wilson_interval
+from agentgym.evaluation.tables import figure_cell, figures_table, percent
 from agentgym.manner import Manner
 from agentgym.settings import FormatName, Prompt
 from envpool import environments, get_spec
@@ -273,18 +275,19 @@ def test_the_json_has_the_keys_that_the_documentation_names():
     assert all(list(part) == figures for part in maze["types"].values())
     assert maze["pass_at_k"] == {"1": 1.0}
     assert [(c["baseline"], c["candidate"]) for c in made["comparisons"]] == [
-        ("expert", "random"),
-        ("expert", "runs/small/it001/model"),
         ("random", "runs/small/it001/model"),
+        ("expert", "runs/small/it001/model"),
+        ("expert", "random"),
     ]
-    assert made["comparisons"][0]["environments"]["maze"]["verdict"] == "worse"
+    assert made["comparisons"][2]["environments"]["maze"]["verdict"] == "worse"
 
 
-def test_the_words_say_who_was_measured_how_and_who_was_better():
+def test_the_words_say_who_was_better_and_then_who_was_measured_how():
     lines = report().lines()
-    assert lines[0] == "expert: 50 held-out tasks, coverage 50/50."
-    assert lines[3].startswith("runs/small/it001/model is measured as it was taught (prompt brief, format react, ")
-    assert "random against expert: better on 0, worse on 2 (maze, textcraft), no evidence on 0" in lines[4]
+    assert lines[0].startswith("runs/small/it001/model against random: better on 2 (maze, textcraft), worse on 0, ")
+    assert "random against expert: better on 0, worse on 2 (maze, textcraft), no evidence on 0" in lines[2]
+    assert lines[3] == "expert: 50 held-out tasks, coverage 50/50."
+    assert lines[6].startswith("runs/small/it001/model is measured as it was taught (prompt brief, format react, ")
 
 
 def test_errored_episodes_have_a_column_and_a_line_of_their_own():
@@ -300,7 +303,23 @@ def test_errored_episodes_have_a_column_and_a_line_of_their_own():
 def test_players_without_a_task_in_common_are_not_compared():
     alone = measure(tried("maze", [[None]]), SPECS)
     row = Player(name="broken", manner=MANNER, taught=False, played=alone, trajectories=[])
-    assert report(players=[row, report().players[0]]).comparisons == []
+    made = report(players=[row, report().players[0]])
+    assert made.comparisons == []
+    assert made.lines()[0] == (
+        "Not compared: broken and expert have no finished task in common: play the same tasks with both."
+    )
+
+
+def test_a_player_of_another_version_is_not_compared_and_said(tmp_path):
+    old = report().players[1]
+    parts = {name: replace(part, versions=["2"]) for name, part in old.played.environments.items()}
+    newer = replace(old, name="newer", played=replace(old.played, environments=parts))
+    made = report(players=[*report().players[:2], newer])
+    made.write(tmp_path)
+    assert [(c.baseline, c.candidate) for c in made.comparisons] == [("expert", "random")]
+    said = [line for line in json.loads((tmp_path / "report.json").read_text())["lines"] if "Not compared" in line]
+    assert len(said) == 2
+    assert "maze was played in version 1 by random and in version 2 by newer" in said[0]
 
 
 def test_report_md_has_types_passes_and_pairs(tmp_path):
@@ -312,6 +331,35 @@ def test_report_md_has_types_passes_and_pairs(tmp_path):
     for words in ("pass@4", "pass^4", "maze, size", "textcraft, depth", "## random against expert", "worse"):
         assert words in text
     assert all(line.endswith("|") for line in text.splitlines() if line.startswith("|"))
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_table_that_is_too_wide_stands_in_blocks_and_loses_no_number(width):
+    rng = random.Random(width)
+    names = [name for name in environments() if name != "alfworld"]
+    models = [f"runs/agentevol/it{n:03d}/model" for n in (0, 2, 4)]
+    rows = {}
+    for player in ("expert", "random", *models):
+        tried = [episode(n, i, round(rng.uniform(*get_spec(n).score_range), 2)) for n in names for i in range(20)]
+        rows[player] = measure(tried, {name: get_spec(name) for name in names}).to_json()
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(figures_table(rows, "headline", title="14 environments"))
+    shown = capture.get()
+    assert max(map(len, shown.splitlines())) <= width
+    cells = [
+        line
+        for row in rows.values()
+        for part in (*row["environments"].values(), row["macro"])
+        for line in figure_cell(part, "headline", "\n").splitlines()
+    ]
+    assert sorted(re.findall(r"[-\d.]+(?=  *│)|\[[^]]*\]", shown)) == sorted(cells)
+
+
+def test_limits_below_0_are_written_so_that_their_sign_is_seen():
+    assert percent(-0.31, (-0.53, -0.06)) == "-31.0 [-53 to -6]"
+    assert percent(0.01, (-0.01, 0.06)) == "1.0 [-1 to 6]"
+    assert percent(-0.0001, (-0.001, 0.06)) == "0.0 [0-6]"
 
 
 def test_the_terminal_shows_every_players_headline_within_80_columns():

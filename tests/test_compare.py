@@ -11,7 +11,7 @@ from agentgym.compare import compare, read_players, transfer
 from agentgym.data import store
 from agentgym.errors import DataError, RunError
 from agentgym.evaluation.pairs import Verdict
-from envpool import Task, get_spec
+from envpool import Task, environments, get_spec
 from envpool.types import Completion, StopReason, Trajectory, Turn
 
 
@@ -121,13 +121,40 @@ def test_a_run_that_is_not_there_or_not_measured_is_one_line(tmp_path, capsys):
         (f"{board}", "holds 2 players: name one of them"),
         (f"{board}:expart", "did you mean 'expert'"),
         (f"{tmp_path / 'new'}", "has not measured anything yet"),
-        (f"{tmp_path / 'half'}", "has no report yet"),
+        (f"{tmp_path / 'half'}", "is not finished and has no report yet"),
     ]:
         assert cli.main(["compare", f"{run}", name]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
     with pytest.raises(RunError, match="no iteration '3'"):
         compare(f"{run}", f"{run}", iteration=3)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"kind": "eval"}', '{"kind": "eval", "players": [1]}', "{"])
+def test_a_report_that_is_none_is_one_line(tmp_path, capsys, content):
+    run = fitted(tmp_path / "a", {"maze": 0.5})
+    board = evaluated(tmp_path / "e", expert={"maze": 1.0})
+    (board / "report.json").write_text(content)
+    assert cli.main(["compare", f"{run}", f"{board}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{board / 'report.json'}" in line
+    assert "delete it and repeat the command that wrote it" in line
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("def (", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("import nowhere_to_be", "No module")],
+)
+def test_a_module_of_a_run_that_cannot_be_imported_is_one_line(tmp_path, capsys, monkeypatch, source, reason):
+    run = fitted(tmp_path / "a", {"maze": 0.5})
+    recipe = json.loads((run / "recipe.yaml").read_text())
+    (run / "recipe.yaml").write_text(json.dumps({**recipe, "imports": ["broken_environment"]}))
+    (tmp_path / "broken_environment.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.main(["compare", f"{run}:0", f"{run}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot import broken_environment" in line
+    assert reason in line
 
 
 def test_two_runs_that_differ_by_seed_only_show_no_evidence(tmp_path):
@@ -149,6 +176,27 @@ def test_the_transfer_table_has_a_row_for_what_was_learned_and_a_column_for_what
     assert base[0] == f"baseline: {board}"
     assert transfer([f"{run}", f"{board}"], f"{board}")[1:] == [row, base]
     assert transfer([f"{run}"])[1][1] == f"{maze}\n{limits}"
+
+
+def test_a_baseline_alone_makes_no_transfer_table(tmp_path, capsys):
+    board = evaluated(tmp_path / "e", random={"maze": 0.1}, expert={"maze": 1.0})
+    assert cli.main(["transfer", f"{board}:random", "--baseline", f"{board}:random"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "there is only the baseline" in said.err
+
+
+def test_a_transfer_table_with_many_environments_shows_every_number(tmp_path, capsys):
+    names = [*environments()][:9]
+    board = evaluated(tmp_path / "e", random=dict.fromkeys(names, 0.1), me=dict.fromkeys(names, 0.6))
+    header, *rows = transfer([f"{board}:me"], f"{board}:random")
+    shown = capsys.readouterr().out
+    assert len(header) == 10
+    for row in rows:
+        for cell in row[1:]:
+            for line in cell.splitlines():
+                assert shown.count(line) >= sum(line in other.splitlines() for r in rows for other in r[1:])
 
 
 def test_a_model_that_lies_in_a_run_learned_what_the_run_learned(tmp_path):

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from agentgym import cli
 from agentgym.data import store
 from agentgym.errors import DataError, RunError
-from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, measure
+from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, html, measure
 from agentgym.evaluation.episodes import MOST, choose, evenly, fair_shares, pack
 from agentgym.evaluation.html import LIMIT, write_html
 from agentgym.evaluation.scoreboard import EvalReport, Player
@@ -363,18 +363,51 @@ def test_the_command_prints_the_table_of_the_report_and_writes_the_page(tmp_path
 
 
 def test_a_folder_with_nothing_to_show_is_told_in_one_line(tmp_path, capsys):
-    for name, reason in (("nothing", "is no run folder"), ("started", "no iteration of it has been measured")):
+    for name, reason in (
+        ("nothing", "is no run folder"),
+        ("started", "nothing of it has been measured: go on with the run first"),
+        ("evaluation", "the evaluation"),
+    ):
         folder = run(tmp_path / name, finished=False)
         shutil.rmtree(folder / "trajectories")
         if name == "nothing":
             (folder / "recipe.yaml").unlink()
+        if name == "evaluation":
+            (folder / "trajectories").mkdir()
+            (folder / "trajectories" / "eval-random-0.journal").write_text("")
         assert cli.main(["report", str(folder)]) == 2
         said = capsys.readouterr().err
         assert reason in said
         assert said.count("\n") == 1
-    (folder / "report.json").write_text("{")
-    with pytest.raises(RunError, match="cannot read"):
-        write_html(folder)
+    assert "is not finished and has no report yet: go on with the run first" in said
+    for content, reason in (("{", "cannot read"), ("[]", "is no report"), ('{"kind": "eval"}', "is no report")):
+        (folder / "report.json").write_text(content)
+        with pytest.raises(RunError, match=reason):
+            write_html(folder)
+
+
+def test_more_comparisons_than_a_page_holds_are_cut_with_a_note(chromium, tmp_path):
+    folder = run(tmp_path / "run")
+    report = json.loads((folder / "report.json").read_text())
+    report |= {"comparisons": report["comparisons"] * 1_000, "lines": [f"This is line {n}." for n in range(2_000)]}
+    (folder / "report.json").write_text(json.dumps(report))
+    page = write_html(folder)
+    assert page.stat().st_size < LIMIT
+    chromium.open(page)
+    assert chromium.value("document.querySelectorAll('#comparisons table').length") == 50
+    assert "Showing 50 of 2,000" in chromium.value("document.querySelector('#comparisons').textContent")
+    said = chromium.value("[...document.querySelectorAll('.summary p')].map((line) => line.textContent)")
+    assert said == [*report["lines"][:50], "1,950 more are in report.md."]
+
+
+def test_figures_that_no_page_holds_are_told_in_one_line(tmp_path, capsys, monkeypatch):
+    folder = run(tmp_path / "run")
+    before = (folder / "report.json").read_bytes()
+    monkeypatch.setattr(html, "LIMIT", 50_000)
+    assert cli.main(["report", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "report.html has no room for so many figures: measure fewer players in one run" in line
+    assert (folder / "report.json").read_bytes() == before
 
 
 def test_a_damaged_trajectory_file_is_named(tmp_path):
@@ -392,7 +425,12 @@ def test_a_browser_shows_the_page_without_complaint_or_sideways_scrolling(chromi
     chromium.open(large, width, dark=dark)
     assert chromium.value("document.documentElement.scrollWidth") <= width
     assert chromium.value("document.querySelectorAll('#learning svg').length") == 1 + len(NAMES)
-    assert chromium.value("document.querySelector('#comparisons table').rows.length") == len(NAMES) + 2
+    rows = "[...document.querySelector('#{} table').rows].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    pairs, kinds = (chromium.value(rows.format(section)) for section in ("comparisons", "types"))
+    assert pairs[0] == ["environment", "pairs", "won", "lost", "points", "p", "verdict"]
+    assert [row[0] for row in pairs[1:]] == [*NAMES, "all"]
+    assert all(row[6] in ("better", "worse", "no evidence") and " to " in row[4] for row in pairs[1:-1])
+    assert kinds[0] == ["kind", "tasks", "BC", "control", "iteration 3"]
     assert "Showing 2,000 of " in chromium.value("document.querySelector('#trajectories .note').textContent")
     background = chromium.value("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background))) < 200) == dark
@@ -435,7 +473,7 @@ def test_the_list_is_walked_with_the_keyboard_and_holds_only_the_rows_in_sight(c
     assert chromium.value("document.activeElement.type") == "search"
 
 
-def test_the_list_is_narrowed_by_environment_outcome_and_phase(chromium, large):
+def test_the_list_is_narrowed_by_environment_outcome_phase_and_iteration(chromium, large):
     chromium.open(large)
     episodes = unpacked(large)["episodes"]
     choose_in = (
@@ -445,10 +483,13 @@ def test_the_list_is_narrowed_by_environment_outcome_and_phase(chromium, large):
     wanted = [e for e in episodes if e["environment"] == "maze"]
     said = chromium.value(choose_in.format("'Environment'", "'maze'"))
     assert said == f"{len(wanted):,} of 2,000 episodes"
+    wanted = [e for e in wanted if e["iteration"] == 2]
+    assert len({e["phase"] for e in wanted}) == 2
+    assert chromium.value(choose_in.format("'Iteration'", "'2'")).startswith(f"{len(wanted)} of ")
+    wanted = [e for e in wanted if e["phase"] == "explore"]
+    assert chromium.value(choose_in.format("'Phase'", "'explored'")).startswith(f"{len(wanted)} of ")
     wanted = [e for e in wanted if e["score"] is None]
     assert chromium.value(choose_in.format("'Outcome'", "'errored'")).startswith(f"{len(wanted)} of ")
-    wanted = [e for e in wanted if e["phase"] == "explore" and e["iteration"] == 2]
-    assert chromium.value(choose_in.format("'Phase'", "'iteration 2, explored'")).startswith(f"{len(wanted)} of ")
     assert chromium.value("document.querySelector('.read h3').textContent") == wanted[0]["item_id"]
     assert wanted[0]["error"] in chromium.value(CONVERSATION)
 
@@ -470,34 +511,125 @@ def test_a_link_to_an_episode_opens_it(chromium, large):
     assert shown == unpacked(large)["episodes"][700]["item_id"]
 
 
-def test_the_page_of_an_evaluation_shows_players_kinds_of_tasks_and_several_tries(chromium, tmp_path):
+def evaluated(folder: Path, names: Iterable[str], shares: dict[str, float], *, tasks: int = 20, tries: int = 1) -> Path:
+    """The page of an evaluation: players and the share of tasks that each solves; in SciWorld the others score -40."""
     rng, players = random.Random(3), []
     manner = Manner(Prompt.full, FormatName.react, 8192, 512)
-    specs = {name: get_spec(name) for name in NAMES}
-    tasks = [task for spec in specs.values() for task in spec.select(Split.EVAL, 20, seed=0)]
-    for name, share in (("random", 0.1), ("runs/a/it003/model", 0.6)):
+    specs = {name: get_spec(name) for name in names}
+    chosen = [task for spec in specs.values() for task in spec.select(Split.EVAL, tasks, seed=0)]
+    for name, share in shares.items():
         files, played = [], []
-        for sample in range(4):
-            made = [episode(rng, t.environment, t.index, share=share, policy="m", sample=sample) for t in tasks]
-            file = tmp_path / "trajectories" / f"eval-{len(players)}-{sample}.parquet"
+        for sample in range(tries):
+            made = [episode(rng, t.environment, t.index, share=share, policy="m", sample=sample) for t in chosen]
+            made = [
+                replace(t, score=100.0 if t.success else -40.0)
+                if t.task.environment == "sciworld" and t.score is not None
+                else t
+                for t in made
+            ]
+            file = folder / "trajectories" / f"eval-{len(players)}-{sample}.parquet"
             store.write(file, made, iteration=0, phase=store.Phase.EVAL)
             files.append(file.name)
             played += made
         measured = measure(played, specs)
         players.append(Player(name=name, manner=manner, taught=True, played=measured, trajectories=files))
-    EvalReport(name="bench", seed=0, recipe={}, players=players, **FACTS).write(tmp_path)
-    page = write_html(tmp_path)
+    EvalReport(name="bench", seed=0, recipe={}, players=players, **FACTS).write(folder)
+    return write_html(folder)
+
+
+def test_the_page_of_an_evaluation_shows_players_kinds_of_tasks_and_several_tries(chromium, tmp_path):
+    page = evaluated(tmp_path, NAMES, {"random": 0.1, "runs/a/it003/model": 0.6}, tries=4)
     chromium.open(page)
     assert chromium.value("document.querySelectorAll('#tries svg').length") == len(NAMES)
     assert chromium.value("document.querySelectorAll('#types table').length") == len(NAMES)
     assert chromium.value("document.querySelectorAll('#comparisons tr').length") == len(NAMES) + 2
-    macro = players[1].played.macro.headline
-    assert f"{100 * macro:.1f} %" in chromium.value("document.querySelectorAll('.tile')[1].textContent")
+    macro = json.loads((tmp_path / "report.json").read_text())["players"][1]["macro"]["headline"]
+    assert f"{100 * macro:.1f}\xa0%" in chromium.value("document.querySelectorAll('.tile')[1].textContent")
     options = chromium.value("[...document.querySelector('[name=Player]').options].map((o) => o.value)")
     assert options == ["", "random", "runs/a/it003/model"]
     assert chromium.complaints == []
     chromium.open(page, 400)
     assert chromium.value("document.documentElement.scrollWidth") <= 400
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an evaluation of five players, models among them, with an environment of scores below 0."""
+    models = {f"runs/agentevol/it{n:03d}/model": 0.3 + 0.1 * n for n in (0, 2, 4)}
+    players = {"expert": 0.95, "random": 0.05, **models}
+    return evaluated(tmp_path_factory.mktemp("board"), (*NAMES, "sciworld"), players)
+
+
+def test_the_summary_says_what_was_found_and_folds_how_it_was_measured(chromium, board):
+    chromium.open(board)
+    shown = chromium.value("[...document.querySelectorAll('.summary > p')].map((line) => line.textContent)")
+    *others, last = [*json.loads((board.parent / "report.json").read_text())["players"]]
+    assert [line.split(":")[0] for line in shown] == [
+        f"{last['player']} against {other['player']}" for other in reversed(others)
+    ]
+    folded = chromium.value("document.querySelector('.summary details').textContent")
+    assert "coverage" in folded
+    assert "is measured as it was taught" in folded
+
+
+def test_bars_and_intervals_below_0_are_left_of_0(chromium, board):
+    chromium.open(board)
+    report = json.loads((board.parent / "report.json").read_text())
+    part = next(player for player in report["players"] if player["player"] == "random")["environments"]["sciworld"]
+    low, high = part["headline_interval"]
+    assert low < high < 0
+    at = chromium.value(
+        "(() => { const card = [...document.querySelectorAll('#environments .card')].find((node) => "
+        "node.querySelector('h3').textContent.startsWith('sciworld'));const track = card.querySelectorAll('.track')[1];"
+        "const place = (name) => { const box = track.querySelector(name).getBoundingClientRect(); "
+        "return [box.left, box.right]; }; const all = track.getBoundingClientRect();"
+        "return [[all.left, all.right], ...['.origin', '.fill', '.whisker'].map(place)]; })()"
+    )
+    (left, right), (zero, _), fill, whisker = at
+    scale = right - zero  # pixels from 0 to 1
+    assert zero - scale * -part["headline"] == pytest.approx(fill[0], abs=1)
+    assert fill[1] == pytest.approx(zero, abs=1)
+    assert whisker == pytest.approx([zero + scale * low, zero + scale * high], abs=1)
+    assert left - 1 <= whisker[0]
+
+
+def test_long_names_of_players_fold_and_numbers_do_not(chromium, board):
+    for width in (1280, 400):
+        chromium.open(board, width)
+        overflowing, first, folded = chromium.value(
+            "[[...document.querySelectorAll('.scroll')].filter((node) => node.scrollWidth > node.clientWidth).length,"
+            "Math.max(...[...document.querySelectorAll('#environments td:first-child')].map((td) => td.offsetWidth)),"
+            "[...document.querySelectorAll('td:not(:first-child)')].flatMap((cell) => [...cell.childNodes])"
+            ".filter((node) => { const range = document.createRange(); range.selectNodeContents(node);"
+            "return /\\d/.test(node.textContent) && range.getClientRects().length > 1; }).length]"
+        )
+        assert folded == 0
+        assert overflowing == 0 or width == 400
+        assert first < 160 or width == 1280
+
+
+def test_the_page_rounds_as_the_terminal_does(chromium, large):
+    chromium.open(large)
+    shares = [k / n for n in (1, 3, 7, 8, 16, 20, 32, 64, 160, 200, 210, 1000) for k in range(-n, n + 1)]
+    numbers = [*shares, *(100 * share for share in shares), 0.15, 1.005, 2.5, -0.5, 12.25, 0.0005]
+    for digits in (0, 1, 3):
+        shown = chromium.value(f"{json.dumps(numbers)}.map((number) => fixed(number, {digits}))")
+        assert shown == [f"{number:z.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in numbers]
+    assert chromium.value("[pValue(0.0625), pValue(0.0001), points(0.125, 0), points(-0.0625)]") == [
+        "p = 0.062", "p <\xa00.001", "+12", "\N{MINUS SIGN}6.2",
+    ]  # fmt: skip
+    assert chromium.value("[limits([0.05, 0.495]), limits([-0.535, -0.06])]") == [
+        "5\N{EN DASH}50", "\N{MINUS SIGN}54 to \N{MINUS SIGN}6",
+    ]  # fmt: skip
+
+
+def test_the_bar_of_wall_time_is_full_however_short_the_run_was(chromium, tmp_path):
+    folder = run(tmp_path / "run")
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**report, "seconds": {"eval": 0.2, "bc": 0.1}}))
+    chromium.open(write_html(folder))
+    parts = chromium.value("[...document.querySelectorAll('.stack > span')].map((part) => part.offsetWidth)")
+    assert sum(parts) + 2 == pytest.approx(chromium.value("document.querySelector('.stack').clientWidth"), abs=2)
 
 
 def test_nothing_in_a_report_becomes_markup(chromium, tmp_path):

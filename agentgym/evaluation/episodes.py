@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentgym.data import store
-from agentgym.errors import DataError
+from agentgym.errors import DataError, RunError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,6 +127,9 @@ def pack(rows: Sequence[Mapping[str, Any]], room: int) -> Packed:
     Args:
         rows: of `choose`.
         room: characters that there are.
+
+    Raises:
+        RunError: they do not hold a page without any episode.
     """
     while True:
         longest = max((len(text) for row in rows for text in _texts(row)), default=0)
@@ -138,7 +141,10 @@ def pack(rows: Sequence[Mapping[str, Any]], room: int) -> Packed:
             if len(text) <= room:
                 return Packed(text, len(rows), cut if cut < longest else 0)
         if not rows:
-            raise ValueError(f"{room} characters hold no page of episodes")
+            raise RunError(
+                "report.html has no room for so many figures: measure fewer players in one run; report.json and "
+                "report.md have them all"
+            )
         rows = evenly(rows, len(rows) // 2)
 
 

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
@@ -29,8 +29,15 @@ from agentgym.evaluation.unfinished import unfinished_report
 LIMIT = 5_000_000
 """Most bytes of a page."""
 
+MOST = 50
+"""Most comparisons of a page, and most lines of its summary; report.md has all."""
+
+_UNFOLDED = 4
+"""Lines of the summary that are in sight; the first one is large."""
+
 _ANEW = "delete it and repeat the command that wrote it"
 _SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
+_T = TypeVar("_T")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -77,8 +84,11 @@ def render(report: Mapping[str, Any], folder: Path) -> str:
     """
     chosen = episodes.choose(folder / "trajectories")
     recipe = folder / "recipe.yaml"
-    shown = {key: value for key, value in report.items() if key != "recipe"}
+    shown = {key: value for key, value in report.items() if key not in ("recipe", "lines")}
+    comparisons = report.get("comparisons", [])
     shown |= {
+        "comparisons": comparisons[:MOST],
+        "compared": len(comparisons),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "model": report.get("recipe", {}).get("model", {}).get("name", ""),
     }
@@ -103,11 +113,14 @@ def _frame(report: Mapping[str, Any], shown: Mapping[str, Any], count: int, cut:
 
 
 def _summary(lines: Sequence[str]) -> str:
-    """The sentence that says what came out; more than four others are folded away."""
-    first, rest = lines[:1], [f"<p>{html.escape(line)}</p>" for line in lines[1:]]
-    if len(rest) > 4:
-        rest = ["<details>", f"<summary>{len(rest)} remarks</summary>", *rest, "</details>"]
-    return "\n".join([*(f"<p>{html.escape(line)}</p>" for line in first), *rest])
+    """The lines that say what came out; the first ones are in sight, the others are folded away."""
+    shown = [f"<p>{html.escape(line)}</p>" for line in lines[:MOST]]
+    if len(lines) > MOST:
+        shown.append(f"<p>{len(lines) - MOST:,} more are in report.md.</p>")
+    folded = len(lines) - _UNFOLDED
+    if folded > 1:
+        shown[_UNFOLDED:] = ["<details>", f"<summary>{folded:,} more</summary>", *shown[_UNFOLDED:], "</details>"]
+    return "\n".join(shown)
 
 
 def _file(name: str) -> str:
@@ -125,14 +138,28 @@ def _read(folder: Path) -> dict[str, Any]:
         if not (folder / "recipe.yaml").exists():
             raise RunError(f"{folder} is no run folder: name one, as in runs/agentevol")
         return {**unfinished_report(folder).to_json(), "unfinished": True}
+    return read_report(path, _whole)
+
+
+def read_report(path: Path, use: Callable[[Any], _T]) -> _T:
+    """Reads a report.json and returns what `use` makes of it.
+
+    Raises:
+        RunError: it is not there or damaged, or no report that can be used so.
+    """
     try:
-        report: dict[str, Any] = {**json.loads(path.read_bytes()), "unfinished": False}
-        _table(report)
+        return use(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}; {_ANEW}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is no report of this version of agentgym ({error!r}); {_ANEW}") from error
-    return report
+
+
+def _whole(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of which the table can be shown."""
+    whole = {**report, "unfinished": False}
+    _table(whole)
+    return whole
 
 
 def _table(report: Mapping[str, Any]) -> Table:

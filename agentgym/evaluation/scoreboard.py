@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agentgym.errors import DataError
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Figures, Played
 from agentgym.evaluation.report import write_report
@@ -87,14 +87,22 @@ class EvalReport:
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
 
-    @cached_property
+    @property
     def comparisons(self) -> list[Pairing]:
-        """Every player against each before it, where the two finished a task in common."""
-        return [
-            pair(old.played, new.played, names=(old.name, new.name))
-            for old, new in combinations(self.players, 2)
-            if old.played.outcomes.keys() & new.played.outcomes.keys()
-        ]
+        """Every player against each before it, where that is possible; the last ones come first."""
+        return [found for found in self._compared if isinstance(found, Pairing)]
+
+    @cached_property
+    def _compared(self) -> list[Pairing | DataError]:
+        """The comparisons, or why there is none."""
+        found: list[Pairing | DataError] = []
+        for n, new in reversed([*enumerate(self.players)]):
+            for old in reversed(self.players[:n]):
+                try:
+                    found.append(pair(old.played, new.played, names=(old.name, new.name)))
+                except DataError as error:
+                    found.append(error)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Returns the whole report in types that JSON has. Shares are between 0 and 1."""
@@ -120,9 +128,10 @@ class EvalReport:
         return {player.name: player.played.to_json() for player in self.players}
 
     def lines(self) -> list[str]:
-        """Says in plain words what was measured, and who was better."""
-        coverage = [line for player in self.players for line in _coverage(player)]
-        return [*coverage, *(comparison.words() for comparison in self.comparisons)]
+        """Says in plain words who was better, and then what was measured."""
+        said = [comparison.words() for comparison in self.comparisons]
+        said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
+        return said + [line for player in self.players for line in _coverage(player)]
 
     def markdown(self) -> str:
         """Returns report.md."""
@@ -182,7 +191,7 @@ def _row(figures: Figures) -> list[str]:
     return [
         *(f"{getattr(figures, key)}" for key in ("tasks", "episodes", "errored")),
         percent(figures.success, figures.success_interval),
-        "?" if figures.score is None else f"{figures.score:.3f} [{low:.3f} to {high:.3f}]",
+        "?" if figures.score is None else f"{figures.score:z.3f} [{low:z.3f} to {high:z.3f}]",
         "?" if figures.turns is None else f"{figures.turns:.1f}",
     ]
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from agentgym.evaluation.episodes import fair_shares
 from agentgym.evaluation.pairs import Pair, Pairing
 from agentgym.evaluation.statistics import Interval
 
 COLUMNS = 80
-"""A table that would be wider than this has a row per environment instead of a column."""
+"""A table that would be wider than this has a row per environment instead of a column, if that makes it narrower."""
 
 FIRST = {"success": "iteration", "headline": "player"}
 """Which figure a report shows, and what its rows are called."""
@@ -23,8 +26,6 @@ FIRST = {"success": "iteration", "headline": "player"}
 Figure = Literal["success", "headline"]
 Row = Mapping[str, Any]
 """What was measured of one policy: ``environments`` and ``macro``."""
-
-_CELL = len("[38-57]")
 
 
 def figures_table(rows: Mapping[str, Row], figure: Figure, *, title: str) -> Table:
@@ -35,10 +36,14 @@ def figures_table(rows: Mapping[str, Row], figure: Figure, *, title: str) -> Tab
         figure: which one.
         title: stands above the table.
     """
-    header, *cells = _matrix(rows, figure, between="\n")
-    if 1 + sum(max(len(name), _CELL) + 3 for name in header) > COLUMNS:
-        header, *cells = [list(column) for column in zip(header, *cells, strict=True)]
+    matrix = _matrix(rows, figure, between="\n")
+    turned = [list(column) for column in zip(*matrix, strict=True)]
+    header, *cells = turned if max(COLUMNS, _wide(turned[0])) < _wide(matrix[0]) else matrix
     return terminal_table(header, cells, title=title)
+
+
+def _wide(header: Sequence[str]) -> int:
+    return 1 + sum(max(len(name), len("[38-57]")) + len(" | ") for name in header)
 
 
 def figures_markdown(rows: Mapping[str, Row], figure: Figure) -> str:
@@ -67,8 +72,8 @@ def percent(figure: float | None, interval: Interval, between: str = " ") -> str
     """A share and its limits, as in ``45.1 [38-57]``; a question mark if it is not known."""
     if figure is None:
         return "?"
-    low, high = (f"{100 * limit:.0f}" for limit in interval)
-    return f"{100 * figure:.1f}{between}[{low}-{high}]".replace("--", " to -")
+    low, high = (f"{100 * limit:z.0f}" for limit in interval)
+    return f"{100 * figure:z.1f}{between}[{low}{' to ' if '-' in low else '-'}{high}]"
 
 
 def _titled(name: str, metric: str) -> str:
@@ -104,14 +109,14 @@ def _pair_row(name: str, part: Pair | Pairing, verdict: str, between: str) -> li
     low, high = part.interval
     shown = points(part.difference)
     if part.difference is not None:
-        shown += f"{between}[{100 * low:+.0f} to {100 * high:+.0f}]"
+        shown += f"{between}[{100 * low:+z.0f} to {100 * high:+z.0f}]"
     p = p_text(part.p_value).removeprefix("p ").removeprefix("= ")
     return [name, f"{part.tasks}/{part.given}", f"{part.won}", f"{part.lost}", shown, p, verdict]
 
 
 def points(difference: float | None) -> str:
     """Writes a difference of shares, as in ``+31.2``; a question mark if it is not known."""
-    return "?" if difference is None else f"{100 * difference:+.1f}"
+    return "?" if difference is None else f"{100 * difference:+z.1f}"
 
 
 def p_text(value: float) -> str:
@@ -120,15 +125,66 @@ def p_text(value: float) -> str:
 
 
 def terminal_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> Table:
-    """Returns a table for the terminal; where it is too wide it folds names and cuts no number short."""
-    table = Table(title=Text(title), title_justify="left", show_lines=True)
+    """Returns a table for the terminal, in which names may fold, and numbers are never cut short."""
+    table = _Blocks(title=Text(title), title_justify="left")
     for i, name in enumerate(header):
-        cells = [row[i] for row in rows] if i else []
-        widest = max((len(line) for cell in cells for line in cell.splitlines()), default=None)
-        table.add_column(Text(name), justify="right" if i else "left", overflow="fold", min_width=widest)
+        table.add_column(Text(name), justify="right" if i else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+class _Blocks(Table):
+    """A table that is printed in blocks of columns, one below the other, where there is no room for all side by side.
+
+    Every block has the first column.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        texts = [[str(column.header), *map(str, column.cells)] for column in self.columns]
+        title = self.title
+        for widths in _blocks(texts, options.max_width):
+            block = Table(title=title, title_justify=self.title_justify, show_lines=True)
+            for i, width in widths.items():
+                column = self.columns[i]
+                block.add_column(column.header, justify=column.justify, overflow="fold", width=width)
+            for row in zip(*(self.columns[i].cells for i in widths), strict=True):
+                block.add_row(*row)
+            yield block
+            title = None
+
+
+_HEAD, _LABEL = 10, 16
+"""Of a longer name in the head of a column, or of a row, so many characters stand in a line at least."""
+
+
+def _blocks(columns: Sequence[Sequence[str]], room: int) -> list[dict[int, int]]:
+    """Divides columns of texts, the head first, among blocks; a block says how wide each of its columns is."""
+    most = [max(map(_longest, texts)) for texts in columns]
+    least = [min(most[0], _LABEL)]
+    least += [max(min(_longest(name), _HEAD), *map(_longest, cells)) for name, *cells in columns[1:]]
+    blocks = [[0]]
+    for i in range(1, len(columns)):
+        if len(blocks[-1]) > 1 and _room(least, [*blocks[-1], i]) > room:
+            blocks.append([0])
+        blocks[-1].append(i)
+    return [_widths(block, least, most, room) for block in blocks]
+
+
+def _widths(block: Sequence[int], least: Sequence[int], most: Sequence[int], room: int) -> dict[int, int]:
+    """Divides what a block leaves free among its names; if it is too wide, its labels give way."""
+    free = room - _room(least, block)
+    shares = fair_shares([most[i] - least[i] for i in block], max(free, 0))
+    widths = {i: least[i] + share for i, share in zip(block, shares, strict=True)}
+    return {**widths, 0: max(widths[0] + min(free, 0), 1)}
+
+
+def _room(widths: Sequence[int], block: Sequence[int]) -> int:
+    return 1 + sum(widths[i] + len(" | ") for i in block)
+
+
+def _longest(text: str) -> int:
+    return max(map(cell_len, text.splitlines()), default=0)
 
 
 def markdown_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

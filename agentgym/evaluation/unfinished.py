@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict, fields
 from itertools import count, takewhile
 from pathlib import Path
@@ -12,6 +11,7 @@ from agentgym.data import store
 from agentgym.errors import RunError
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
+from agentgym.events import seconds_by_part
 from agentgym.recipe import load_recipe
 from agentgym.settings import Recipe
 from envpool import Task, get_spec
@@ -31,7 +31,8 @@ def unfinished_report(folder: Path) -> Report:
     recipe = load_recipe(folder / "recipe.yaml")
     measured = list(takewhile(lambda n: _measured(folder, n).exists(), count()))
     if not measured:
-        raise RunError(f"{folder} has no report, and no iteration of it has been measured: {_GO_ON}")
+        refuse_evaluation(folder)
+        raise RunError(f"{folder} has no report, and nothing of it has been measured: {_GO_ON}")
     solved: set[Task] = set()
     return Report(
         name=recipe.name,
@@ -47,10 +48,20 @@ def unfinished_report(folder: Path) -> Report:
             for number in measured
         ],
         control=None,  # it is measured last: with it the run is finished
-        seconds=_seconds(folder / "events.jsonl"),
+        seconds=seconds_by_part(folder),
         versions=installed_versions(),
         machine=describe_machine(),
     )
+
+
+def refuse_evaluation(folder: Path) -> None:
+    """Makes sure that a run without a report is no evaluation, which has figures once it is finished.
+
+    Raises:
+        RunError: it is one.
+    """
+    if any((folder / "trajectories").glob("eval-*")):
+        raise RunError(f"the evaluation {folder} is not finished and has no report yet: {_GO_ON}")
 
 
 def _measured(folder: Path, number: int) -> Path:
@@ -84,13 +95,3 @@ def _explored(folder: Path, number: int, solved: set[Task]) -> Explored:
         kept=len(store.read([files / f"it{number:03d}-kept.parquet"])),
         newly_solved=len(new),
     )
-
-
-def _seconds(path: Path) -> dict[str, float]:
-    if not path.exists():
-        return {}
-    total: Counter[str] = Counter()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        total[event["event"]] += event["seconds"]
-    return {what: round(seconds, 1) for what, seconds in total.items()}

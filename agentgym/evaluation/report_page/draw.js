@@ -20,18 +20,26 @@ const svg = (tag, attributes, ...children) => make(document.createElementNS(SVG,
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 const count = (value) => (known(value) ? value.toLocaleString("en-US") : "–");
 // Rounds as Python does, so that the page, the terminal and report.md say the same: exact halves go to the even digit.
+// A number is an exact half of its last digit if 2^(digits + 1) times it, which no rounding changes, is odd.
 function fixed(value, digits) {
-  const scaled = value * 10 ** digits, low = Math.floor(scaled);
-  return (scaled - low === 0.5 ? (low + (low % 2 === 0 ? 0 : 1)) / 10 ** digits : value).toFixed(digits);
+  const half = Math.abs(value * 2 ** (digits + 1) % 2) === 1, low = Math.floor(value * 10 ** digits);
+  const text = (half ? (low + (low % 2 === 0 ? 0 : 1)) / 10 ** digits : value).toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
-const percent = (value, digits = 1) => (known(value) ? `${fixed(100 * value, digits)} %` : "?");
-const limits = (interval) =>
-  Array.isArray(interval) && interval.every(known) ? interval.map((v) => fixed(100 * v, 0)).join("–").replace("–-", " to −") : "";
-const points = (value) => (known(value) ? `${value < 0 ? "−" : "+"}${fixed(Math.abs(100 * value), 1)}` : "?");
-const pValue = (value) => (!known(value) ? "?" : value < 0.001 ? "p < 0.001" : `p = ${value.toFixed(3)}`);
+const percent = (value, digits = 1) => (known(value) ? `${fixed(100 * value, digits)}\u00a0%` : "?");
+function limits(interval) {
+  if (!Array.isArray(interval) || !interval.every(known)) return "";
+  const [low, high] = interval.map((v) => fixed(100 * v, 0));
+  return `${low}${low.startsWith("−") ? " to " : "–"}${high}`;
+}
+const points = (value, digits = 1) => (known(value) ? fixed(100 * value, digits).replace(/^(?!−)/, "+") : "?");
+const pValue = (value) => (!known(value) ? "?" : value < 0.001 ? "p <\u00a00.001" : `p = ${fixed(value, 3)}`);
+// Names of models are paths, which fold after a slash.
+const foldable = (name) => (typeof name !== "string" ? name
+  : (name.match(/[^/_]+[/_]?|[/_]/g) || []).map((piece, i) => [i > 0 && h("wbr"), piece]));
 const words = (value) => String(value).replaceAll("_", " ");
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
-const mean = (value) => (known(value) ? fixed(value, Math.abs(value) < 10 ? 3 : 1) : "?");
+const mean = (value) => (known(value) ? fixed(value, 3) : "?");
 const number = (value) => (known(value) ? String(Number(value.toPrecision(4))) : "–");
 const width = (share) => `${(100 * Math.max(0, Math.min(1, share || 0))).toFixed(2)}%`;
 
@@ -161,23 +169,32 @@ function ceiling(shares) {
   return Math.min(1, Math.ceil(highest / step - 1e-9) * step);
 }
 
-/** Horizontal bars. rows: [{label, value, interval, colour, pale, text, note, tip}]; `top` is a full bar. */
+/**
+ * Horizontal bars; those of negative values go from 0 to the left.
+ * rows: [{label, value, interval, colour, pale, text, note, tip}]; `top` is a full bar.
+ */
 function bars(rows, top = 1) {
+  const low = Math.min(0, ...rows.flatMap((row) => [row.value, ...(row.interval || [])]).filter(known));
+  const at = (value) => Math.max(0, Math.min(1, (value - low) / (top - low)));
+  const span = (from, to) => ({ left: width(at(from)), width: width(at(to) - at(from)) });
   return h("div", { class: "bars" }, rows.map((row) => [
-    h("span", { class: "label" }, row.label),
+    h("span", { class: "label" }, foldable(row.label)),
     h("span", { class: `track ${row.colour || "c-main"}`, ...(row.tip ? tipped(row.tip) : {}) },
-      h("span", { class: `fill${row.pale ? " pale" : ""}`, style: { width: width(row.value / top) } }),
-      Array.isArray(row.interval) && known(row.value) && h("span", { class: "whisker",
-        style: { left: width(row.interval[0] / top), width: width((row.interval[1] - row.interval[0]) / top) } })),
+      known(row.value) && h("span", { class: `fill${row.pale ? " pale" : ""}`, style: span(Math.min(0, row.value), Math.max(0, row.value)) }),
+      low < 0 && h("span", { class: "origin", style: { left: width(at(0)) } }),
+      Array.isArray(row.interval) && known(row.value) && h("span", { class: "whisker", style: span(...row.interval) })),
     h("span", { class: "value" }, row.text, h("small", {}, row.note || "")),
   ]));
 }
 
-/** A table; rows hold texts, nodes or null. */
+/** A table; rows hold texts, nodes or null. In its head and in its first column, words of up to 12 letters do not fold. */
 function table(header, rows, total) {
-  const line = (cells, kind) => h("tr", { class: kind || null }, cells.map((cell) => h("td", {}, cell)));
+  const line = (cells, kind) => h("tr", { class: kind || null }, cells.map((cell, i) => h("td", {}, i ? cell : foldable(cell))));
+  const longest = (name) => (typeof name === "string" ? Math.max(...name.split(/[\s/_]/).map((word) => word.length)) : 0);
+  const least = (names) => `${Math.min(12, Math.max(...names.map(longest)) + 1)}ch`;
   return h("div", { class: "scroll" }, h("table", {},
-    h("thead", {}, h("tr", {}, header.map((cell) => h("th", { scope: "col" }, cell)))),
+    h("thead", {}, h("tr", {}, header.map((cell, i) =>
+      h("th", { scope: "col", style: { "min-width": least(i ? [cell] : [cell, ...rows.map(([label]) => label)]) } }, foldable(cell))))),
     h("tbody", {}, rows.map((cells) => line(cells)), total ? line(total, "total") : null)));
 }
 /** A table with a column an environment; with many of them, a row an environment. */

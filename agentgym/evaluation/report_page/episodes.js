@@ -5,8 +5,9 @@ const outcome = (e) => (e.success === null || e.success === undefined || e.score
 const OUTCOMES = { solved: "solved", failed: "not solved", errored: "errored" };
 const PHASES = { expert: "expert set", imported: "imported", explore: "explored", eval: "measured", control: "control measured" };
 const playerOf = new Map(players.flatMap((p) => (p.trajectories || []).map((file) => [file, p.player])));
+const phase = (e) => PHASES[e.phase] || e.phase;
 const where = (e) => (isEval ? playerOf.get(e.file) || e.policy
-  : e.phase === "expert" || e.phase === "imported" || e.phase === "control" ? PHASES[e.phase] : `iteration ${e.iteration}, ${PHASES[e.phase] || e.phase}`);
+  : e.phase === "expert" || e.phase === "imported" || e.phase === "control" ? phase(e) : `iteration ${e.iteration}, ${phase(e)}`);
 
 async function unpack() {
   const packed = document.getElementById("episodes-data").textContent.trim();
@@ -61,6 +62,7 @@ class Browser {
   }
 
   build() {
+    const iteration = (e) => String(e.iteration);
     const values = (get) => [...new Set(this.all.map(get))];
     const tally = (get, value) => this.all.filter((e) => get(e) === value).length;
     const choice = (name, get, options, any, wide) => {
@@ -72,7 +74,7 @@ class Browser {
     this.search = h("input", { type: "search", placeholder: "Words in the conversation", autocomplete: "off", spellcheck: "false",
       oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.filter(), 120); } });
     this.search.addEventListener("keydown", (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.list.focus(); } });
-    this.keys = ["Environment", "Outcome", isEval ? "Player" : "Phase"];
+    this.keys = ["Environment", "Outcome", ...(isEval ? ["Player"] : ["Phase", "Iteration"])];
     const outcomes = Object.entries(OUTCOMES).filter(([key]) => this.all.some((e) => outcome(e) === key));
     this.status = h("span", { role: "status" });
     this.reset = h("button", { type: "button", onclick: () => this.clear() }, "Clear filters");
@@ -86,7 +88,9 @@ class Browser {
         h("div", { class: "filters" },
           choice("Environment", (e) => e.environment, values((e) => e.environment).sort().map((v) => [v, v]), "All"),
           choice("Outcome", outcome, outcomes, "All"),
-          choice(this.keys[2], where, values(where).map((v) => [v, v]), "All", "whole"),
+          isEval ? choice("Player", where, values(where).map((v) => [v, v]), "All", "whole") : [
+            choice("Phase", phase, values(phase).map((v) => [v, v]), "All"),
+            choice("Iteration", iteration, values(iteration).sort((a, b) => a - b).map((v) => [v, v === "0" ? "0 (BC)" : v]), "All")],
           h("label", { class: "whole" }, "Text", this.search)),
         h("div", { class: "found" }, this.status, this.reset), this.list),
       this.read);

@@ -22,7 +22,7 @@ const part = (policy, name) => (policy.environments || {})[name] || {};
 const macro = (policy) => policy.macro || {};
 // An evaluation reports each environment by its own metric; a training run by the share solved.
 const share = (result) => (isEval && result.headline !== undefined ? result.headline : result.success);
-const interval = (result) => (isEval && result.headline_interval) || result.success_interval;
+const interval = (result) => (!known(share(result)) ? null : (isEval && result.headline_interval) || result.success_interval);
 const sum = (policy, get) => environments.reduce((total, name) => total + (get(part(policy, name)) || 0), 0);
 const given = (result) => (known(result.episodes) ? result.episodes : result.tasks) || 0;
 const finished = (result) => given(result) - (result.errored || 0);
@@ -33,7 +33,7 @@ function section(id, title, note, ...children) {
     note && h("p", { class: "note" }, note), children);
 }
 function tile(title, big, small, note) {
-  return h("div", { class: "tile" }, h("p", {}, title), h("p", { class: "big" }, big, small && h("small", {}, ` ${small}`)), h("p", {}, note || " "));
+  return h("div", { class: "tile" }, h("p", {}, foldable(title)), h("p", { class: "big" }, big, small && h("small", {}, ` ${small}`)), h("p", {}, note || " "));
 }
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const baselineName = (name) => (name === "iteration 0" ? "BC" : name === "control" ? "the control" : name);
@@ -87,7 +87,7 @@ function byEnvironment() {
   })));
   const header = isEval ? "player" : "iteration";
   const score = (result) => (known(result.score) ? [mean(result.score), h("small", {}, known(result.turns) ? fixed(result.turns, 1) : "")] : "?");
-  const cell = (result) => [percent(share(result)).replace(" %", ""), h("small", {}, limits(interval(result)))];
+  const cell = (result) => [percent(share(result)).replace(/.%/, ""), h("small", {}, limits(interval(result)))];
   const metric = (name) => (isEval && measured.some((m) => part(m, name).metric === "score") ? `${name} (score)` : name);
   return section("environments", isEval ? "Results" : "Environments", isEval
     ? "The share of held-out tasks solved or, where an environment's metric is the score, the mean score from 0 (before the first action) to 100 (the highest). The mark on a bar is the 95 % interval."
@@ -104,27 +104,25 @@ function types() {
   const groups = environments.map((name) => [name, typesOf(name)]).filter(([, found]) => found.length);
   if (!groups.length) return null;
   return section("types", "Kinds of tasks", "Share solved of each kind of task of an environment.",
-    h("div", { class: "columns" }, groups.map(([name, found]) => h("div", { class: "card tall", tabindex: found.length > 10 ? "0" : null, role: "group", "aria-label": name }, h("h3", {}, name, h("small", {}, words(measured.map((m) => part(m, name).task_type).find(Boolean) || ""))),
+    h("div", { class: `columns ${shownBars.length > 3 ? "single" : ""}` }, groups.map(([name, found]) => h("div", { class: "card tall", tabindex: found.length > 10 ? "0" : null, role: "group", "aria-label": name }, h("h3", {}, name, h("small", {}, words(measured.map((m) => part(m, name).task_type).find(Boolean) || ""))),
       table(["kind", "tasks", ...shownBars.map((m) => m.name)], found.map((type) => {
         const results = shownBars.map((m) => (part(m, name).types || {})[type] || {});
         return [words(type), count(Math.max(0, ...results.map((r) => r.tasks || 0))),
-          ...results.map((r, i) => meter([percent(r.success), h("small", {}, limits(r.success_interval))], r.success, shownBars[i].colour))];
+          ...results.map((r, i) => meter([percent(share(r)), h("small", {}, limits(interval(r)))], share(r), shownBars[i].colour))];
       }))))));
 }
 const typesOf = (name) => [...new Set(measured.flatMap((m) => Object.keys(part(m, name).types || {})))]
   .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 
 function tries() {
-  const ks = (result, key) => Object.entries(result[key] || {}).map(([k, share]) => [Number(k), known(share) ? share : (share || {}).success]);
-  const series = (get) => measured.flatMap((m) => ["pass_at_k", "pass_hat_k"].map((key) => ({
-    name: `${m.name}, ${key === "pass_at_k" ? "pass@k" : "pass^k"}`, colour: m.colour, dashed: key === "pass_hat_k", found: ks(get(m), key) })));
-  const drawn = (get, name, height, label) => {
-    const found = series(get).filter((s) => s.found.length);
-    const all = [...new Set(found.flatMap((s) => s.found.map(([k]) => k)))].sort((a, b) => a - b);
-    return all.length > 1 && h("div", { class: "card" }, h("h3", {}, name), curve({ name: `pass@k, ${name}`, height, top: 1, ticks: all.map(String), xLabel: label && "k (tries)", focusable: label,
-      series: found.map((s) => ({ ...s, values: s.found.map(([k, value]) => ({ at: all.indexOf(k), value })) })) }));
+  const drawn = (name) => {
+    const found = measured.flatMap((m) => ["pass_at_k", "pass_hat_k"].map((key) => ({
+      name: `${m.name}, ${key === "pass_at_k" ? "pass@k" : "pass^k"}`, colour: m.colour, dashed: key === "pass_hat_k", shares: part(m, name)[key] || {} })));
+    const ks = [...new Set(found.flatMap((s) => Object.keys(s.shares)))].sort((a, b) => a - b);
+    return ks.length > 1 && h("div", { class: "card" }, h("h3", {}, name), curve({ name: `pass@k, ${name}`, height: 220, top: 1, ticks: ks, xLabel: "k (tries)", focusable: true,
+      series: found.map((s) => ({ ...s, values: Object.entries(s.shares).map(([k, value]) => ({ at: ks.indexOf(k), value })) })) }));
   };
-  const cards = [drawn(macro, "Macro average", 220, true), ...environments.map((name) => drawn((m) => part(m, name), name, 220, true))].filter(Boolean);
+  const cards = environments.map(drawn).filter(Boolean);
   if (!cards.length) return null;
   return section("tries", "Several tries", "pass@k: the share of tasks solved by at least one of k tries. pass^k: by all of k tries.",
     h("div", { class: "grid" }, cards),
@@ -160,7 +158,7 @@ function budget() {
         ...keys.map((key) => meter(count(row.learned[key]), (row.learned[key] || 0) / top[key], row.iteration === "control" ? "c-control" : "c-main")),
         ...more.map(([key]) => (key === "loss" && known(row.learned.loss) ? mean(row.learned.loss) : count(row.learned[key])))]))),
     seconds.length > 0 && h("div", { class: "card" }, h("h3", {}, "Wall time", h("small", {}, duration(total))),
-      h("div", { class: "stack" }, seconds.map(([key, value], i) => h("span", { class: `c${i % 8}`, style: { flex: `${value} 0 0` }, ...tipped(`${names[key] || key}: ${duration(value)}`) }))),
+      h("div", { class: "stack" }, seconds.map(([key, value], i) => h("span", { class: `c${i % 8}`, style: { flex: `${value / (total || 1)} 0 0` }, ...tipped(`${names[key] || key}: ${duration(value)}`) }))),
       table(["", "time", "share"], seconds.map(([key, value], i) => [
         h("ul", { class: "legend", style: { margin: "0" } }, h("li", {}, h("span", { class: `key c${i % 8}` }), names[key] || key)), duration(value), percent(value / (total || 1), 0)])))));
 }
@@ -169,12 +167,13 @@ function comparisons() {
   const all = report.comparisons || [];
   if (!all.length) return null;
   const diff = (value) => h("span", { class: !known(value) ? "c-soft" : value > 0 ? "c-good" : value < 0 ? "c-bad" : "" }, points(value));
-  const within = (c) => (Array.isArray(c.interval) ? c.interval.map(points).join(" to ") : "");
+  const within = (c) => (Array.isArray(c.interval) ? c.interval.map((limit) => points(limit, 0)).join(" to ") : "");
   const verdict = (word) => h("span", { class: word === "better" ? "c-good" : word === "worse" ? "c-bad" : "c-soft" }, word || "");
   const line = (name, c) => [name, count(c.tasks), count(c.won), count(c.lost), [diff(c.difference), within(c) && h("small", {}, within(c))],
-    pValue(c.p_value).replace("p = ", "").replace("p ", ""), verdict(c.verdict)];
+    pValue(c.p_value).replace(/^p (= )?/, ""), verdict(c.verdict)];
   return section("comparisons", "Comparisons", "Pairs of the same task, a task's tries averaged. p is exact, two-sided, and adjusted for the number of environments (Holm). Tasks that one of the two did not finish are left out.",
-    h("div", { class: "columns wide" }, all.map((c) => h("div", { class: "card" }, h("h3", {}, isEval ? `${c.candidate} against ${c.baseline}` : capital(`${c.candidate} against ${c.baseline === "iteration 0" ? "behavioural cloning" : c.baseline}`)),
+    report.compared > all.length && h("p", { class: "note" }, `Showing ${count(all.length)} of ${count(report.compared)}, those of the last players; report.md has all.`),
+    h("div", { class: "columns wide" }, all.map((c) => h("div", { class: "card" }, h("h3", {}, isEval ? h("span", {}, foldable(c.candidate), " against ", foldable(c.baseline)) : capital(`${c.candidate} against ${c.baseline === "iteration 0" ? "behavioural cloning" : c.baseline}`)),
       table(["environment", "pairs", "won", "lost", "points", "p", "verdict"],
         Object.entries(c.environments || {}).map(([name, d]) => line(name, d)), line("all", c))))));
 }
