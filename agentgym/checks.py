@@ -269,12 +269,12 @@ def _data(sources: list[str], prompt: Prompt) -> Iterator[Complaint]:
             if not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?", name):
                 yield Complaint("data", f"{name!r} names no data set: write hf://OWNER/DATASET")
         elif path.is_dir():
-            if not any(file.suffix in DATA_SUFFIXES for file in path.rglob("*")):
+            if not any(file.suffix.lower() in DATA_SUFFIXES for file in path.rglob("*")):
                 yield Complaint("data", f"the folder {name!r} holds no trajectory file ({', '.join(DATA_SUFFIXES)})")
         elif not path.is_file():
             near = [str(p) for p in path.parent.glob("*") if p.is_file()]
             yield Complaint("data", f"there is no file {name!r}{did_you_mean(name, near)}")
-        elif path.suffix not in DATA_SUFFIXES:
+        elif path.suffix.lower() not in DATA_SUFFIXES:
             endings = ".json (AgentTraj), .jsonl (a record a line) or .parquet"
             yield Complaint("data", f"{name!r} is no trajectory file: its name should end in {endings}")
     if prompt is Prompt.from_data and not sources:

@@ -23,22 +23,23 @@ USER_ERROR = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 PREEMPTED = 75
-"""Exit code after SIGTERM, once all is saved: BSD's "temporary failure, try again"."""
-_GO_ON = "interrupted: the same command goes on where it was"
-_SAVED = "stopped by SIGTERM, all is saved: the same command goes on where it was"
+"""Exit code after SIGTERM: BSD's "temporary failure, try again"."""
+_GOES_ON = ("fit", "eval", "collect")
+"""Commands that save what they have done."""
 
 _TERMINATED = 128 + signal.SIGTERM  # with which phases end
 
 _CURES = {
-    errno.ENOSPC: "free some space and run the same command again: it goes on where it was",
-    errno.EDQUOT: "free some space and run the same command again: it goes on where it was",
-    errno.EACCES: "choose a folder that you may write to, as in output=FOLDER",
-    errno.EPERM: "choose a folder that you may write to, as in output=FOLDER",
-    errno.EROFS: "choose a folder that you may write to, as in output=FOLDER",
-    errno.EEXIST: "something else is in the way: move it, or choose another folder with output=FOLDER",
-    errno.ENOTDIR: "something else is in the way: move it, or choose another folder with output=FOLDER",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EACCES: "choose a folder that you may use, or change its permissions",
+    errno.EPERM: "choose a folder that you may use, or change its permissions",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.EEXIST: "something else is in the way: move it, or choose another folder",
+    errno.ENOTDIR: "something else is in the way: move it, or choose another folder",
     errno.EMFILE: "allow more open files (ulimit -n), or set pool.sessions and pool.workers lower",
-    errno.EIO: "the disk failed: choose another one with output=FOLDER",
+    errno.EIO: "the disk failed: choose another one",
+    errno.ENAMETOOLONG: "choose a shorter one",
 }
 """What helps against failures of the machine; any other OSError is a bug and gets its traceback."""
 
@@ -58,22 +59,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 after a mistake (one line for each on stderr), 130 after Ctrl-C, 75 after SIGTERM. A bug
         raises.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
+    saved = bool(words) and words[0] in _GOES_ON
+    interrupted = "interrupted" + (": the same command goes on where it was" if saved else "")
+    stopped = "stopped by SIGTERM" + (", all is saved: the same command goes on where it was" if saved else "")
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(words)
     except KeyboardInterrupt:
-        return _say([_GO_ON], INTERRUPTED)
+        return _say([interrupted], INTERRUPTED)
     except SystemExit as end:
         if end.code != _TERMINATED:
             raise
-        return _say([_SAVED], PREEMPTED)
+        return _say([stopped], PREEMPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return UNREAD
     except (AgentGymError, EnvPoolError, OSError, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
-            return _say([_GO_ON], INTERRUPTED)
+            return _say([interrupted], INTERRUPTED)
         lines = _lines(error)
         if lines is None:
             raise

@@ -93,6 +93,7 @@ def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
     overlap = part("overlap", _tasks_overlap, "say which evaluation tasks are in training, by item id and instruction")
     overlap.add_argument("training", metavar="TRAINING", help="a file, run folder, panel, or ENV:SPLIT")
     overlap.add_argument("evaluation", metavar="EVALUATION", help="likewise")
+    overlap.add_argument("--all", action="store_true", help="name every such task, one a line")
     verify = part("verify", _tasks_verify, "check that a panel's tasks are the same on this machine")
     verify.add_argument("panel", nargs="?", default="agenteval-mini", metavar="PANEL", help="default: agenteval-mini")
     panel = part("panel", _tasks_panel, "pin the evaluation tasks of a recipe in a file")
@@ -113,7 +114,7 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
             return each
         what = "trajectory files (Parquet), folders of them, or run folders"
         each.add_argument("sources", nargs="+", type=Path, metavar="FILE", help=what)
-        where = "only these, as in environment=maze,success=true,iteration=2"
+        where = "only these, as in environment=maze,success=true,iteration=2; a key that is there twice may be either"
         each.add_argument("--where", metavar="KEY=VALUE,...", help=where)
         return each
 
@@ -122,7 +123,9 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
     part("stats", _traj_stats, "count episodes, successes, turns, tokens and errors")
     export = part("export", _traj_export, "write AgentTraj, or roles and rewards, for other programs")
-    export.add_argument("--to", type=Path, required=True, metavar="FILE", help="FILE.json (AgentTraj) or FILE.jsonl")
+    export.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="a new FILE.json (AgentTraj) or FILE.jsonl"
+    )
     imports = part("import", _traj_import, "read other programs' files; damaged records are set aside")
     imports.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new FILE.parquet, or a folder")
 
@@ -239,7 +242,7 @@ def _tasks_stats(words: argparse.Namespace) -> None:
 def _tasks_overlap(words: argparse.Namespace) -> None:
     from agentgym.tasks import show_overlap
 
-    show_overlap(words.training, words.evaluation)
+    show_overlap(words.training, words.evaluation, name_all=words.all)
 
 
 def _tasks_verify(words: argparse.Namespace) -> int:
@@ -255,20 +258,27 @@ def _tasks_panel(words: argparse.Namespace) -> None:
 
 
 def _traj_show(words: argparse.Namespace) -> None:
-    from agentgym.traj import filters, show
+    from agentgym.data.where import filters
+    from agentgym.traj import show
 
-    item = {"item_id": words.item} if words.item else {}
-    show(words.sources, {**filters(words.where), **item}, words.n)
+    if words.n < 1:
+        raise UsageError(f"-n {words.n}: at least one episode")
+    where = filters(words.where)
+    if words.item is not None:
+        where.setdefault("item_id", []).append(words.item)
+    show(words.sources, where, words.n)
 
 
 def _traj_stats(words: argparse.Namespace) -> None:
-    from agentgym.traj import filters, stats
+    from agentgym.data.where import filters
+    from agentgym.traj import stats
 
     stats(words.sources, filters(words.where))
 
 
 def _traj_export(words: argparse.Namespace) -> None:
-    from agentgym.traj import export, filters
+    from agentgym.data.where import filters
+    from agentgym.traj import export
 
     export(words.sources, words.to, filters(words.where))
 

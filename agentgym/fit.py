@@ -16,7 +16,8 @@ from agentgym.checks import check_recipe
 from agentgym.data import store
 from agentgym.data.imports import QUARANTINE, check_any, import_files, write_quarantine
 from agentgym.data.prompts import data_prompts
-from agentgym.data.sources import find
+from agentgym.data.rows import MEASURED, is_double, same_episode
+from agentgym.data.sources import complaint_about, find
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
 from agentgym.evaluation.html import write_html
@@ -302,7 +303,9 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
 
 
 def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:
-    """Reads what there is to learn from in a source of trajectories; episodes that did not succeed are not.
+    """Reads what there is to learn from in a source of trajectories.
+
+    That is not what was played to measure, nor what did not succeed; and what was explored and kept is there once.
 
     Args:
         source: a file, a folder, or a data set on the Hub.
@@ -311,15 +314,25 @@ def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:
     Raises:
         DataError: a file cannot be read, or no record of the source is sound.
     """
-    imported = import_files(find(source))
+    others: list[Path] = []
+    imported = import_files(find(source, others.append))
     check_any(imported, source)
-    sound = imported.trajectories
-    learned = [t for t in sound if t.success is not False and t.stop.by_itself]
+    sound = imported.episodes
+    played = [(row, t) for row, t in sound if row["phase"] not in MEASURED]
+    seen = {same_episode(row) for row, _ in played if row["phase"] == store.Phase.EXPLORE}
+    once = [(row, t) for row, t in played if not is_double(row, seen)]
+    learned = [t for _, t in once if t.success is not False and t.stop.by_itself]
     if quarantine is not None:
         if imported.quarantined:
             write_quarantine(quarantine, imported.quarantined)
             progress.show(f"{source}: {imported.complaint}: see {quarantine}")
-        if len(learned) < len(sound):
-            left = len(sound) - len(learned)
-            progress.show(f"{source}: {left} of {len(sound)} episodes did not succeed and are left out")
+        for left, why in (
+            (len(sound) - len(played), "were played to measure (eval, control) and are left out"),
+            (len(played) - len(once), "are there twice (explored and kept) and count once"),
+            (len(once) - len(learned), "did not succeed and are left out"),
+        ):
+            if left:
+                progress.show(f"{source}: {left} of {len(sound)} episodes {why}")
+        if others:
+            progress.show(f"{source}: {complaint_about(others)}")
     return learned

@@ -31,19 +31,27 @@ class Overlap:
         environment: its name.
         tasks: how many evaluation tasks there are.
         learned: how many training tasks there are.
-        same_id: item ids of the evaluation tasks that are in training; None if the two sides number their tasks
-            differently.
-        same_text: (item id, instruction) of the other evaluation tasks whose instruction is that of a training task;
-            None if it cannot be told or tells nothing.
+        numbered: how many of the evaluation tasks have an item id that can be looked for in training; the others have
+            another numbering than all training tasks.
+        same_id: item ids of the evaluation tasks that are in training; None if `numbered` is 0.
+        told: of how many evaluation tasks that are not in `same_id` the instruction is known.
+        learned_told: of how many training tasks it is known.
+        same_text: (item id, instruction) of those among `told` whose instruction is that of a training task; None if
+            it cannot be told or tells nothing.
         why: why `same_text` is None.
+        uncompared: how many evaluation tasks were compared neither by item id nor by instruction.
     """
 
     environment: str
     tasks: int
     learned: int
+    numbered: int
     same_id: Sequence[str] | None
+    told: int
+    learned_told: int
     same_text: Sequence[tuple[str, str]] | None
-    why: str = ""
+    why: str
+    uncompared: int
 
     @property
     def found(self) -> bool:
@@ -54,6 +62,8 @@ class Overlap:
     def line(self) -> str:
         """Says it in one line."""
         many = f"{self.tasks} evaluation task{'s' if self.tasks > 1 else ''}"
+        if self.same_id is not None and self.numbered < self.tasks:
+            many = f"the {self.numbered} (of {many}) whose item ids can be compared"
         if not self.learned:
             return f"{self.environment}: none of {many} is in training, which has no tasks of it"
         if self.same_id is None:
@@ -65,15 +75,30 @@ class Overlap:
             ids = f"none of {many} is in training by item id"
         return f"{self.environment}: {ids}; {self._texts(many)}"
 
+    @property
+    def names(self) -> list[str]:
+        """All tasks that are in training or have the instruction of a training task, these with the instruction."""
+        return [*(self.same_id or ()), *(f"{item_id}: {text}" for item_id, text in self.same_text or ())]
+
+    @property
+    def shortened(self) -> bool:
+        """Whether the line names only some of them."""
+        return max(len(self.same_id or ()), len(self.same_text or ())) > SHOWN
+
     def _texts(self, many: str) -> str:
         if self.same_text is None:
             return f"instructions are not compared: {self.why}"
-        which = " other" if self.same_id else f" of {many}" if self.same_id is None else ""
-        if not self.same_text:
-            return f"{'no' if self.same_id else 'none'}{which} has the instruction of a training task"
-        verb = "has" if len(self.same_text) == 1 else "have"
+        no, which = "none", f" of {many}" if self.same_id is None else ""
+        if self.told < self.tasks - len(self.same_id or ()):
+            which = f" of the {self.told}{' others' if self.same_id else ''} whose instruction is known"
+        elif self.same_id:
+            no, which = "no", " other"
+        verb = "have" if len(self.same_text) > 1 else "has"
         named = _some([f"{item_id}: {text:.60}" for item_id, text in self.same_text])
-        return f"{len(self.same_text)}{which} {verb} the instruction of a training task ({named})"
+        found = f"{len(self.same_text) or no}{which} {verb} the instruction of a training task"
+        unknown = self.learned - self.learned_told
+        untold = f"; the instruction of {unknown} of {self.learned} training tasks is not known" if unknown else ""
+        return found + (f" ({named})" if self.same_text else "") + untold
 
 
 def overlaps(
@@ -93,11 +118,11 @@ def overlaps(
 def of_role(frame: pl.DataFrame, *, evaluation: bool) -> pl.DataFrame:
     """The tasks of a source that is named as training or as evaluation.
 
-    Of tasks of split eval and of others, training is the others and evaluation is the former; where there is only one
-    kind, it is what the user says.
+    Of tasks whose split is known, evaluation is those of split eval and training is the others; where that leaves
+    nothing, all are what the user says. So are tasks whose split is not known.
     """
-    measured = frame["split"] == str(Split.EVAL)
-    part = frame.filter(measured if evaluation else ~measured)
+    measured = frame["split"].eq_missing(str(Split.EVAL))
+    part = frame.filter(frame["split"].is_null() | (measured if evaluation else ~measured))
     return part if part.height else frame
 
 
@@ -166,22 +191,30 @@ def _overlap(environment: str, learned: list[_Known], measured: list[_Known]) ->
     texts = {same_words(task.text) for task in learned if task.text is not None}
     comparable = {task.numbering for task in learned} & {task.numbering for task in measured}
     same = [task for task in measured if (task.numbering, task.key) in ids]
-    told = [task for task in measured if task.text is not None]
+    others = [task for task in measured if (task.numbering, task.key) not in ids]
+    told = [task for task in others if task.text is not None]
+    every = [task.text for task in measured if task.text is not None]
     why = ""
-    if not texts or not told:
-        why = f"the {'evaluation' if texts else 'training'} tasks come without them"
-    elif len(told) > 1 and len({task.text for task in told}) == 1:
+    if not texts:
+        why = "the training tasks come without them"
+    elif not every or (others and not told):
+        why = f"the {'other ' if every else ''}evaluation tasks come without them"
+    elif len(every) > 1 and len(set(every)) == 1:
         why = "all evaluation tasks have the same one"
-    shared = [
-        (task.item_id, task.text) for task in told if task not in same and task.text and same_words(task.text) in texts
-    ]
+    shared = [(task.item_id, task.text) for task in told if task.text and same_words(task.text) in texts]
+    numbered = sum(task.numbering in comparable for task in measured)
+    unnumbered = [task for task in others if task.numbering not in comparable]
     return Overlap(
         environment=environment,
         tasks=len(measured),
         learned=len(learned),
-        same_id=[task.item_id for task in same] if comparable or not learned else None,
+        numbered=numbered,
+        same_id=[task.item_id for task in same] if numbered else None,
+        told=len(told),
+        learned_told=sum(task.text is not None for task in learned),
         same_text=None if why else shared,
         why=why,
+        uncompared=sum(bool(why) or task.text is None for task in unnumbered) if learned else 0,
     )
 
 

@@ -132,19 +132,19 @@ def load_panel(name: str) -> Panel:
     """Reads a panel.
 
     Args:
-        name: that of a panel that ships with agentgym, a panel file, an AgentEval list, or a folder of such lists.
+        name: that of a panel that ships with agentgym, else a panel file, an AgentEval list, or a folder of such lists.
 
     Raises:
         DataError: there is none, or it cannot be read.
     """
+    if name in panels():
+        return _panel(name, _json(resources.files("agentgym") / "panels" / f"{name}.json", name))
     path = Path(name)
     if path.is_dir():
         files = sorted(path.glob("*.json"))
         if not files:
             raise DataError(f"the folder {name!r} holds no .json file: {_CURE}")
-        return Panel(name, _plain(name, [record for file in files for record in _records(file)]))
-    if name in panels() and not path.is_file():
-        return _panel(name, _json(resources.files("agentgym") / "panels" / f"{name}.json", name))
+        return Panel(name, _plain([place for file in files for place in _records(file)]))
     if not path.is_file():
         near = did_you_mean(name, panels())
         raise DataError(f"there is no panel {name!r}{near} (known: {', '.join(panels())}; or name a file)")
@@ -242,44 +242,71 @@ def _json(file: Any, name: object) -> Any:
 
 def _panel(name: str, content: Any) -> Panel:
     if isinstance(content, list):
-        return Panel(name, _plain(name, content))
+        return Panel(name, _plain([(f"{name}: record {number}", each) for number, each in enumerate(content, start=1)]))
     try:
-        parts = {environment: _part(environment, part) for environment, part in content["environments"].items()}
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise DataError(f"{name} is no panel ({type(error).__name__}: {error}): {_CURE}") from error
+        environments = _of(content, "environments", dict)
+        parts = {environment: _part(environment, part) for environment, part in environments.items()}
+    except ValueError as error:
+        raise DataError(f"{name} is no panel ({error}): {_CURE}") from error
     return Panel(name, parts)
 
 
-def _part(environment: str, content: Mapping[str, Any]) -> Part:
-    tasks = dict(content["tasks"])
-    foreign = [item_id for item_id in tasks if read_item_id(item_id).environment != environment]
-    if foreign:
-        raise ValueError(f"{foreign[0]} is no task of {environment}")
-    goldens = [
-        Golden(g["item_id"], tuple(g["actions"]), tuple(g["observations"]), float(g["score"]))
-        for g in content["goldens"]
-    ]
-    uneven = [golden.item_id for golden in goldens if len(golden.actions) != len(golden.observations)]
-    if uneven:
-        raise ValueError(f"the golden {uneven[0]} has not as many observations as actions")
-    return Part(str(content["version"]), tasks, dict(content["packages"]), goldens)
+def _part(environment: str, content: Any) -> Part:
+    tasks = _of(content, "tasks", dict)
+    for item_id, begins in tasks.items():
+        _item_of(environment, item_id)
+        if not isinstance(begins, str | None):
+            raise ValueError(f"the hash of {item_id!r} is no text")
+    version, packages = _of(content, "version", str), _of(content, "packages", dict)
+    return Part(version, tasks, packages, [_golden_of(environment, each) for each in _of(content, "goldens", list)])
 
 
-def _records(file: Path) -> list[Any]:
+def _golden_of(environment: str, content: Any) -> Golden:
+    item = _item_of(environment, _of(content, "item_id", str))
+    if item.index is None:
+        raise ValueError(f"the golden {item.text!r} names no number of a task")
+    actions, observations = _of(content, "actions", list), _of(content, "observations", list)
+    if len(actions) != len(observations):
+        raise ValueError(f"the golden {item.text!r} has not as many observations as actions")
+    if not all(isinstance(text, str) for text in (*actions, *observations)):
+        raise ValueError(f"the golden {item.text!r} has an action or an observation that is no text")
+    return Golden(item.text, tuple(actions), tuple(observations), float(_of(content, "score", float, int)))
+
+
+def _item_of(environment: str, item_id: str) -> ItemId:
+    item = read_item_id(item_id)
+    if item.environment != environment:
+        raise ValueError(f"{item_id!r} is no task of {environment}")
+    return item
+
+
+def _of(content: Any, name: str, *kinds: type) -> Any:
+    """What an object of a panel says under a name.
+
+    Raises:
+        ValueError: nothing, or something of another kind.
+    """
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name!r} is {'missing' if value is None else 'of a wrong type'}")
+    return value
+
+
+def _records(file: Path) -> list[tuple[str, Any]]:
     content = _json(file, file)
     if not isinstance(content, list):
         raise DataError(f"{file} is no list of item ids: {_CURE}")
-    return content
+    return [(f"{file}: record {number}", record) for number, record in enumerate(content, start=1)]
 
 
-def _plain(name: str, records: Sequence[Any]) -> dict[str, Part]:
-    """Reads an AgentEval list; what it says besides item ids does not matter."""
+def _plain(records: Sequence[tuple[str, Any]]) -> dict[str, Part]:
+    """Reads an AgentEval list, records with their places; what it says besides item ids does not matter."""
     tasks: dict[str, dict[str, str | None]] = {}
-    for number, record in enumerate(records, start=1):
+    for place, record in records:
         try:
-            item = read_item_id(record["item_id"])
-        except (TypeError, KeyError, ValueError) as error:
-            raise DataError(f"{name}: record {number} has no readable item_id ({error}): {_CURE}") from error
+            item = read_item_id(_of(record, "item_id", str))
+        except ValueError as error:
+            raise DataError(f"{place} has no readable item_id ({error}): {_CURE}") from error
         tasks.setdefault(item.environment, {})[item.text] = None
     return {environment: Part(None, ids) for environment, ids in tasks.items()}
 

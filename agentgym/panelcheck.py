@@ -81,14 +81,13 @@ def verify(panel: Panel, on_task: Callable[[], None] = lambda: None) -> Verdict:
     tasks = goldens = turns = 0
     for name, part in panel.environments.items():
         spec = get_spec(name)
-        hashed = {} if spec.served else {item_id: begins for item_id, begins in part.tasks.items() if begins}
+        hashed, replayed = _known(spec, part)
         if len(hashed) < len(part.tasks):
             unverified[name] = len(part.tasks) - len(hashed)
         if part.version not in (None, spec.version):
             differences.append(Difference(name, "", "version", str(part.version), spec.version))
         here = packages_of(name)
         packages += [Package(name, p, version, here.get(p, "none")) for p, version in part.packages.items()]
-        replayed = () if spec.served else part.goldens
         differences += _differences(spec, hashed, replayed, on_task)
         tasks, goldens = tasks + len(hashed), goldens + len(replayed)
         turns += sum(len(golden.actions) for golden in replayed)
@@ -98,12 +97,14 @@ def verify(panel: Panel, on_task: Callable[[], None] = lambda: None) -> Verdict:
 
 def steps_of(panel: Panel) -> int:
     """How often `verify` calls its `on_task`."""
-    parts = {name: part for name, part in panel.environments.items() if not get_spec(name).served}
-    return sum(_hashed(part) + len(part.goldens) for part in parts.values())
+    return sum(len(known) for name, part in panel.environments.items() for known in _known(get_spec(name), part))
 
 
-def _hashed(part: Part) -> int:
-    return sum(begins is not None for begins in part.tasks.values())
+def _known(spec: EnvSpec, part: Part) -> tuple[dict[str, str], Sequence[Golden]]:
+    """What can be compared here: the hashes of first observations, and the goldens."""
+    if spec.served:
+        return {}, ()
+    return {item_id: begins for item_id, begins in part.tasks.items() if begins is not None}, part.goldens
 
 
 def _differences(

@@ -7,6 +7,7 @@ Only the first of several ranks prints.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -48,7 +49,13 @@ def header(folder: Path, seed: int, *, console: Console | None = None) -> None:
 def show(what: RenderableType, *, console: Console | None = None) -> None:
     """Prints a line of text, or anything rich can draw (a table), above a bar that may be running."""
     if is_first_rank():
-        (console or _console).print(what, markup=False, soft_wrap=isinstance(what, str))
+        shown = visible(what) if isinstance(what, str) else what
+        (console or _console).print(shown, markup=False, soft_wrap=isinstance(what, str))
+
+
+def visible(text: str) -> str:
+    """Spells control characters out: what an environment, a model or a file says must not command a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class Bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
 from agentgym.itemids import RENUMBERED
 from agentgym.overlap import of_role, overlaps
-from agentgym.panel import load_panel, make_panel, packages_of, panel_text
+from agentgym.panel import Part, load_panel, make_panel, packages_of, panel_text
 from agentgym.panelcheck import Verdict, steps_of, verify
 from agentgym.play import tasks_of
 from agentgym.recipe import load_recipe
@@ -61,9 +62,12 @@ def list_tasks(
         DataError: a source cannot be read, no task has such a fact, or the file's name has another ending.
         RunError: the file cannot be written.
     """
-    frame = tasklist.joined([read_source(source) for source in sources or environments()])
+    frame = _read(sources, console)
     if split is not None:
+        unknown = frame["split"].null_count()
         frame = frame.filter(split=str(split))
+        if unknown:
+            progress.show(f"{unknown:,} tasks are left out: nothing tells their split", console=console)
     frame = tasklist.where(frame, where or {})
     shown = _told(frame.head(SHOWN if count is None and to is None else frame.height if count is None else count))
     if to is not None:
@@ -85,16 +89,16 @@ def show_stats(sources: Sequence[str], console: Console | None = None) -> None:
     Raises:
         DataError: a source cannot be read.
     """
-    frame = tasklist.joined([read_source(source) for source in sources or environments()])
+    frame = _read(sources, console)
     console = console or _console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("environment", "version", "split"):
         table.add_column(title)
     for title in ("tasks", "types", "difficulties", "instructions"):
         table.add_column(title, justify="right")
-    order = {str(split): number for number, split in enumerate(Split)}
+    order = {split: number for number, split in enumerate([*map(str, Split), None])}
     groups = frame.group_by("environment", "version", "split")
-    for (name, version, split), group in sorted(groups, key=lambda g: (g[0][0], g[0][1], order[str(g[0][2])])):
+    for (name, version, split), group in sorted(groups, key=lambda g: (g[0][0], g[0][1], order[g[0][2]])):
         types, texts = (group[column].drop_nulls().n_unique() for column in ("task_type", "instruction"))
         _add(table, name, version, split, f"{group.height:,}", types or None, _span(group["difficulty"]), texts or None)
     names = frame["environment"].n_unique()
@@ -103,20 +107,28 @@ def show_stats(sources: Sequence[str], console: Console | None = None) -> None:
     console.print(table)
 
 
-def show_overlap(training: str, evaluation: str, console: Console | None = None) -> None:
+def show_overlap(training: str, evaluation: str, *, name_all: bool = False, console: Console | None = None) -> None:
     """Prints which tasks of a source are also in another, by item id and by instruction.
+
+    Args:
+        training: what is learned from.
+        evaluation: what is measured.
+        name_all: whether every such task is named, in a line of its own.
+        console: where to print.
 
     Raises:
         DataError: a source cannot be read.
     """
-    learned = of_role(read_source(training), evaluation=False)
-    measured = of_role(read_source(evaluation), evaluation=True)
+    learned = _of_role(training, console, evaluation=False)
+    measured = _of_role(evaluation, console, evaluation=True)
     names = measured["environment"].unique().to_list()
     learned = learned.filter(learned["environment"].is_in(names))
     with _bar(tasklist.to_find(learned) + tasklist.to_find(measured)) as on_done:
         found = overlaps(learned, measured, on_done)
     for overlap in found:
         progress.show(overlap.line, console=console)
+        for task in overlap.names if name_all else ():
+            progress.show(f"  {task}", console=console)
     by_id = sum(len(overlap.same_id or ()) for overlap in found)
     by_text = sum(len(overlap.same_text or ()) for overlap in found)
     total = sum(overlap.tasks for overlap in found)
@@ -125,6 +137,11 @@ def show_overlap(training: str, evaluation: str, console: Console | None = None)
         if by_id or by_text
         else f"no overlap was found among {total} evaluation tasks"
     )
+    uncompared = sum(overlap.uncompared for overlap in found)
+    if uncompared:
+        verdict += f"; {uncompared} of them cannot be compared, neither by item id nor by instruction"
+    if not name_all and any(overlap.shortened for overlap in found):
+        verdict += "; --all names every one"
     progress.show(verdict, console=console)
 
 
@@ -135,15 +152,22 @@ def verify_panel(name: str, console: Console | None = None) -> int:
         0 if all that can be looked at is the same, else `DIFFERENT`.
 
     Raises:
-        DataError: there is no such panel.
+        DataError: there is no such panel, or nothing of it can be looked at here.
         UnknownEnvironment, MissingExtra: an environment of it is not here.
     """
     panel = load_panel(name)
-    with _bar(steps_of(panel), "verifying", unit="tasks and goldens", always=True) as on_done:
+    steps = steps_of(panel)
+    with _bar(steps, "verifying", unit="tasks and goldens", always=steps > 0) as on_done:
         verdict = verify(panel, lambda: on_done(1))
-    for environment, count in verdict.unverified.items():
-        why = "it lives behind a server" if get_spec(environment).served else "the panel holds no hash of them"
-        progress.show(f"{environment}: {count} tasks are not verified: {why}", console=console)
+    unverified = [
+        f"{environment}: {count} tasks are not verified: {_why_not(environment, panel.environments[environment])}"
+        for environment, count in verdict.unverified.items()
+    ]
+    if not steps and not verdict.differences:
+        why = "; ".join(unverified) or "it names no task"
+        raise DataError(f"nothing of {name} can be verified ({why}): name a panel of tasks that can be played here")
+    for line in unverified:
+        progress.show(line, console=console)
     other: dict[tuple[str, str, str], list[str]] = {}
     for package in verdict.packages:
         other.setdefault((package.name, package.expected, package.found), []).append(package.environment)
@@ -161,6 +185,14 @@ def verify_panel(name: str, console: Console | None = None) -> int:
     (console or _console()).print(_differences(verdict))
     progress.show(f"{name} is not the same here: {len(verdict.differences)} differences in {looked}", console=console)
     return DIFFERENT
+
+
+def _why_not(environment: str, part: Part) -> str:
+    if get_spec(environment).served:
+        return "it lives behind a server"
+    if part.version is None and environment in RENUMBERED:
+        return f"they are other ones here ({RENUMBERED[environment]})"
+    return "there is no hash of them"
 
 
 def write_panel(source: str, overrides: Sequence[str], to: Path, console: Console | None = None) -> None:
@@ -181,12 +213,29 @@ def write_panel(source: str, overrides: Sequence[str], to: Path, console: Consol
         if not tasks:
             raise DataError(f"{source} has no evaluation task: set environments.NAME.eval")
     else:
-        tasks = _numbered_here(of_role(read_source(source), evaluation=True), console)
+        tasks = _numbered_here(_of_role(source, console, evaluation=True), console)
     panel = make_panel(to.stem, tasks)
     write_atomically(to, panel_text(panel).encode())
     counts = ", ".join(f"{len(part.tasks)} {name}" for name, part in panel.environments.items())
     goldens = sum(len(part.goldens) for part in panel.environments.values())
     progress.show(f"{to}: {counts}; {goldens} goldens", console=console)
+
+
+def _read(sources: Sequence[str], console: Console | None) -> pl.DataFrame:
+    """The tasks of some sources; of all environments if there is none."""
+    tell = partial(progress.show, console=console)
+    return tasklist.joined([read_source(source, tell) for source in sources or environments()])
+
+
+def _of_role(source: str, console: Console | None, *, evaluation: bool) -> pl.DataFrame:
+    frame = _read([source], console)
+    part = of_role(frame, evaluation=evaluation)
+    left = frame.height - part.height
+    if left:
+        splits = ", ".join(sorted({*frame["split"]} - {*part["split"]}))
+        role = "evaluation" if evaluation else "training"
+        progress.show(f"{source}: {left:,} tasks of split {splits} are left out of {role}", console=console)
+    return part
 
 
 def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
@@ -203,13 +252,13 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
             if not same_goal:
                 why = "its goal is not told" if row["instruction"] is None else "no evaluation task here has its goal"
                 raise DataError(
-                    f"{row['item_id']} is another task here ({RENUMBERED[name]}), and {why}: give a list with "
+                    f"{row['item_id']!r} is another task here ({RENUMBERED[name]}), and {why}: give a list with "
                     f"conversations, or leave {name} out and play it on the original server"
                 )
             index = same_goal.pop(0)
             found[name] += 1
         if index is None:
-            raise DataError(f"{row['item_id']} names no number of a task: leave it out")
+            raise DataError(f"{row['item_id']!r} names no number of a task: leave it out")
         tasks.append(Task(name, index))
     for name, count in found.items():
         progress.show(
@@ -266,7 +315,7 @@ def _span(difficulties: pl.Series) -> str | None:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+    table.add_row(*(Text("-" if cell is None else progress.visible(str(cell))) for cell in cells))
 
 
 def _console() -> Console:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +19,14 @@ from agentgym.data import store
 from agentgym.data.agenttraj import write_record, write_rollout
 from agentgym.data.atomic import write_gradually
 from agentgym.data.imports import QUARANTINE, check_any, import_files, write_quarantine
-from agentgym.data.sources import find
+from agentgym.data.rows import MEASURED, SAME_EPISODE, is_double
+from agentgym.data.sources import complaint_about, find
+from agentgym.data.where import Where, expression, said
 from agentgym.errors import DataError
 from envpool import StopReason, Trajectory
-from envpool.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from polars import Expr, LazyFrame
+    from polars import DataFrame, Expr, LazyFrame
 
 UNFINISHED = tuple(stop for stop in StopReason if not stop.by_itself)
 """How episodes end that did not end by themselves."""
@@ -31,28 +34,16 @@ UNFINISHED = tuple(stop for stop in StopReason if not stop.by_itself)
 MESSAGES = 5
 """How many error messages `stats` lists."""
 
-_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_SAME_TRY = ("environment", "version", "index", "sample", "phase", "iteration", "policy")
+"""Columns in which two episodes of a store differ, unless one was imported twice."""
 
 
-def filters(words: str | None) -> dict[str, str]:
-    """Reads ``environment=maze,success=true``.
-
-    Raises:
-        DataError: it is not written so.
-    """
-    pairs = [word.partition("=") for word in words.split(",")] if words else []
-    for name, equals, _ in pairs:
-        if not equals or not name.strip():
-            raise DataError(f"--where {words!r} is not written like environment=maze,success=true")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def show(sources: Sequence[Path], where: Mapping[str, str], count: int, console: Console | None = None) -> None:
+def show(sources: Sequence[Path], where: Where, count: int, console: Console | None = None) -> None:
     """Prints the conversations of the first episodes that match.
 
     Args:
         sources: trajectory files, or folders of them.
-        where: what columns are to hold.
+        where: which.
         count: how many at most.
         console: where to print; stdout if None.
 
@@ -60,10 +51,10 @@ def show(sources: Sequence[Path], where: Mapping[str, str], count: int, console:
         DataError: a file cannot be used, or nothing matches.
     """
     console = console or _console()
-    paths, matching = _files(sources), _expression(where)
+    paths, matching = _files(sources), expression(where)
     total = _count(paths, matching)
     if not total:
-        raise DataError(f"no episode matches {_said(where)}: `agentgym traj stats` shows what there is")
+        raise DataError(f"no episode matches {said(where)}: `agentgym traj stats` shows what there is")
     shown = 0
     for path in paths:
         if shown >= count:
@@ -78,67 +69,92 @@ def show(sources: Sequence[Path], where: Mapping[str, str], count: int, console:
     console.print(f"{shown:,} of {total:,} episodes" + (" (-n N shows more)" if shown < total else ""), style="dim")
 
 
-def stats(sources: Sequence[Path], where: Mapping[str, str], console: Console | None = None) -> None:
+def stats(sources: Sequence[Path], where: Where, console: Console | None = None) -> None:
     """Prints a table of the episodes by environment, phase and iteration, and the most frequent errors.
 
     Raises:
         DataError: a file cannot be used.
     """
     console = console or _console()
-    frame = store.scan(_files(sources)).filter(_expression(where))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("environment", "phase"):
-        table.add_column(title)
-    numbers = ("iteration", "episodes", "finished", "succeeded", "turns", "tokens", "seconds", "policy", "environment")
-    for title in numbers:
-        table.add_column(title, justify="right")
-    table.add_column("errors")
-    for row in _grouped(frame):
-        table.add_row(*_cells(row))
+    paths = _files(sources)
+    frame = store.scan(paths).filter(expression(where))
+    rows, left_out = _grouped(frame, paths), 0
+    while (width := _width(table := _table(rows, left_out), console)) > console.width and left_out < len(_LEAST):
+        left_out += 1
+    console.width = max(console.width, width)  # rather than cut: half a number is another number
     console.print(table)
-    console.print(
-        "turns and seconds (of which policy and environment): means per episode; tokens: sampled ones, in all; "
-        "finished: ended by itself; succeeded: of those whose success is known",
-        style="dim",
-    )
-    for environment, message, times in _errors(frame):
+    missing = f"; a wider terminal shows {', '.join(_LEAST[:left_out])} too" if left_out else ""
+    console.print(f"{_LEGEND}{missing}", style="dim", soft_wrap=True)
+    for environment, message, times in _errors(frame, paths):
         console.print(f"{times:,} x {environment}: {message}", markup=False)
 
 
-def export(sources: Sequence[Path], to: Path, where: Mapping[str, str]) -> None:
+def export(sources: Sequence[Path], to: Path, where: Where) -> None:
     """Writes the episodes that match as AgentTraj (``.json``), or as rollouts with roles and rewards (``.jsonl``).
 
-    Of folders, what was kept of an exploration is left out unless `where` names a phase: it is among the explored.
+    What was kept of an exploration is left out where the explored episode is written too. AgentTraj is for learning
+    and has no rewards: without a word about it in `where`, what was played to measure, or has failed, is left out.
 
     Raises:
-        DataError: a file cannot be used, nothing matches, or the name of `to` ends otherwise.
+        DataError: a file cannot be used, nothing is to be written, or `to` is there already or ends otherwise.
         RunError: the file cannot be written.
     """
     if to.suffix not in (".json", ".jsonl"):
         raise DataError(f"{str(to)!r} should end in .json (AgentTraj) or .jsonl (roles and rewards)")
-    paths, matching = _files(sources), _expression(where)
-    if "phase" not in where and any(source.is_dir() for source in sources):
-        matching = matching & (store.polars().col("phase") != str(store.Phase.KEPT))
+    if to.exists():
+        raise DataError(f"{to} is there already: name another file")
+    paths, matching = _files(sources), expression(where)
     total = _count(paths, matching)
     if not total:
-        raise DataError(f"no episode matches {_said(where)}: `agentgym traj stats` shows what there is")
-    list_of_records = to.suffix == ".json"
-    written = 0
-    with progress.phase("exporting", total, unit="episodes") as bar, write_gradually(to) as file:
+        raise DataError(f"no episode matches {said(where)}: `agentgym traj stats` shows what there is")
+    lessons = to.suffix == ".json"
+    seen = _explored_and_kept(paths, matching) if "phase" not in where else set()
+    written: Counter[str] = Counter()
+    left: Counter[str] = Counter()
+    with progress.phase("exporting", total, unit="episodes") as bar, write_gradually(to, new=True) as write:
         for path in paths:
-            for _, trajectory in store.episodes(path, matching):
+            for row, trajectory in store.episodes(path, matching):
                 bar.advance()
-                if list_of_records and not trajectory.turns:
+                reason = _no_lesson(row, trajectory, where) if lessons else ""
+                if not reason and "phase" not in where and is_double(row, seen):
+                    reason = "kept (and explored as well)"
+                if reason:
+                    left[reason] += 1
                     continue
-                record = write_record(trajectory) if list_of_records else write_rollout(trajectory)
-                before = "" if not list_of_records else ",\n" if written else "[\n"
-                after = "" if list_of_records else "\n"
-                file.write(f"{before}{json.dumps(record, ensure_ascii=False)}{after}".encode())
-                written += 1
-        if list_of_records:
-            file.write(b"\n]\n" if written else b"[]\n")
-    left = f"; {total - written:,} without a turn have no place in AgentTraj" if written < total else ""
-    progress.show(f"{written:,} episodes are in {to}{left}")
+                before = ("" if not lessons else ",\n" if written else "[\n").encode()
+                record = write_record(trajectory) if lessons else write_rollout(trajectory)
+                write(before + json.dumps(record, ensure_ascii=False).encode() + (b"" if lessons else b"\n"))
+                written[row["phase"]] += 1
+        if not written:
+            named = "name them, as in --where phase=eval,success=false"
+            raise DataError(f"nothing is left to write: of {total:,} episodes {_counted(left)} are left out: {named}")
+        if lessons:
+            write(b"\n]\n")
+    progress.show(f"{written.total():,} episodes are in {to}: {_counted(written)}")
+    if left:
+        progress.show(f"{left.total():,} of {total:,} are left out: {_counted(left)}")
+
+
+def _no_lesson(row: Mapping[str, Any], trajectory: Trajectory, where: Where) -> str:
+    """Why a trainer should not learn from an episode, unless the user asks for such; empty if it should."""
+    if row["phase"] in MEASURED and "phase" not in where:
+        return f"{row['phase']} (only measured)"
+    if (trajectory.success is False or not trajectory.stop.by_itself) and not {"success", "stop"} & where.keys():
+        return "failed"
+    return "" if trajectory.turns else "without a turn"
+
+
+def _explored_and_kept(paths: Sequence[Path], matching: Expr) -> set[tuple[Any, ...]]:
+    """Which of the matching episodes are there as explored and as kept."""
+    phase = store.polars().col("phase")
+    frame = store.scan(paths).filter(matching).select("phase", *SAME_EPISODE)
+    kept, explored = (frame.filter(phase == str(name)) for name in (store.Phase.KEPT, store.Phase.EXPLORE))
+    both = explored.join(kept, on=SAME_EPISODE, how="semi").select(SAME_EPISODE)
+    return set(_ask(both, paths).rows())
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.most_common())
 
 
 def bring_in(sources: Sequence[str], to: Path) -> None:
@@ -149,26 +165,48 @@ def bring_in(sources: Sequence[str], to: Path) -> None:
         to: a Parquet file that is not there yet, or the folder of a store, to which a file is added.
 
     Raises:
-        DataError: a source is missing, or no record is sound.
+        DataError: a source is missing, no record is sound, or `to` is neither.
         RunError: something cannot be written.
     """
     is_file = to.suffix == ".parquet"
     if is_file and to.exists():
         raise DataError(f"{to} is there already: name another file, or a folder to add one to")
-    paths = [path for source in sources for path in find(source)]
+    if not is_file and (to.is_file() or (to.suffix and not to.is_dir())):
+        raise DataError(
+            f"{to} is no folder: name a new FILE.parquet, or a folder (one with a dot must be there already)"
+        )
+    if (to / "trajectories").is_dir():
+        raise DataError(f"{to} is a run: name another folder")
+    others: list[Path] = []
+    paths = [path for source in sources for path in find(source, others.append)]
     with progress.phase("importing", len(paths), unit="files") as bar:
         imported = import_files(_each(paths, bar.advance))
     quarantine = (to.parent if is_file else to) / QUARANTINE
     if imported.quarantined:
         write_quarantine(quarantine, imported.quarantined)
-    check_any(imported, " ".join(sources))
-    if is_file:
-        store.write(to, imported.trajectories, iteration=0, phase=store.Phase.IMPORTED)
-    else:
-        to = store.append(to, imported.trajectories, iteration=0, phase=store.Phase.IMPORTED)
-    progress.show(f"{len(imported.trajectories):,} of {imported.records:,} records are in {to}")
+    check_any(imported, " ".join(sources), quarantine)
+    rows = [row for row, _ in imported.episodes]
+    path = to if is_file else store.name_in(to)
+    known = _known(to, rows)
+    store.write_rows(path, rows, new=True)
+    progress.show(f"{len(rows):,} of {imported.records:,} records are in {path}")
     if imported.quarantined:
         progress.show(f"{imported.complaint}: see {quarantine}")
+    if known:
+        progress.show(f"{known:,} of them are the same task and try as an episode that was in {to} before")
+    if others:
+        progress.show(complaint_about(others))
+
+
+def _known(folder: Path, rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the rows are there already, as far as task and try tell."""
+    pl = store.polars()
+    paths = store.files(folder) if any(folder.glob("*.parquet")) else []
+    if not paths:
+        return 0
+    there = _ask(store.scan(paths).select(_SAME_TRY).unique(), paths)
+    mine = pl.DataFrame([{name: row[name] for name in _SAME_TRY} for row in rows], schema=there.schema)
+    return int(mine.join(there, on=_SAME_TRY, how="semi").height)
 
 
 def _each(paths: Iterable[Path], done: Callable[[], None]) -> Iterator[Path]:
@@ -183,50 +221,31 @@ def _files(sources: Sequence[Path]) -> list[Path]:
 
 def _count(paths: Sequence[Path], matching: Expr) -> int:
     pl = store.polars()
-    return int(store.scan(paths).filter(matching).select(pl.len()).collect().item())
+    return int(_ask(store.scan(paths).filter(matching).select(pl.len()), paths).item())
 
 
-def _expression(where: Mapping[str, str]) -> Expr:
-    """What polars filters for.
-
-    Raises:
-        DataError: there is no such column, or it cannot hold the value.
-    """
-    pl = store.polars()
-    expression: Expr = pl.lit(True)
-    columns = {name: dtype for name, dtype in store.schema().items() if not dtype.is_nested()}
-    for name, value in where.items():
-        if name not in columns:
-            near = did_you_mean(name, columns)
-            raise DataError(f"episodes have no {name!r}{near} (they have: {', '.join(columns)})")
-        column, dtype = pl.col(name), columns[name]
-        if value in ("null", "none"):
-            expression = expression & column.is_null()
-            continue
-        try:
-            known = _TRUTH[value.lower()] if dtype == pl.Boolean else pl.Series([value]).cast(dtype).item()
-        except (KeyError, pl.exceptions.PolarsError):
-            raise DataError(f"{name}={value}: {value!r} is no {dtype}, which {name} is") from None
-        expression = expression & (column == known)
-    return expression
-
-
-def _said(where: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={value}" for name, value in where.items()) or "at all"
+def _ask(frame: LazyFrame, paths: Sequence[Path], *, streaming: bool = False) -> DataFrame:
+    """Carries out a question about files; where one is damaged, says which."""
+    try:
+        return store.collect(frame, paths[-1], streaming=streaming)
+    except DataError:
+        for path in paths:
+            next(store.rows(path), None)
+        raise
 
 
 def _conversation(row: Mapping[str, Any], trajectory: Trajectory) -> Text:
     """An episode as text to be read: what it is, then what was said by whom."""
     text = Text()
     played = f"{row['phase']}, iteration {row['iteration']}, {trajectory.policy}"
-    text.append(_visible(f"{trajectory.item_id}, try {trajectory.sample}: {played}\n"), "bold")
+    text.append(progress.visible(f"{trajectory.item_id}, try {trajectory.sample}: {played}\n"), "bold")
     score = "score unknown" if trajectory.score is None else f"score {trajectory.score:g}"
     success = {None: "success unknown", True: "success", False: "no success"}[trajectory.success]
     ended = f"{trajectory.stop} after {len(trajectory.turns)} turns, {score}, {success}, {trajectory.seconds:.1f} s\n"
     text.append(ended)
     for name in ("version", "weights", "sampling", "error"):
         if row[name]:
-            text.append(_visible(f"{name} {row[name]}\n"), "dim")
+            text.append(progress.visible(f"{name} {row[name]}\n"), "dim")
     if trajectory.prompt:
         _say(text, "prompt", trajectory.prompt)
     if trajectory.acknowledgement is not None:
@@ -244,22 +263,16 @@ def _conversation(row: Mapping[str, Any], trajectory: Trajectory) -> Text:
 
 def _say(text: Text, who: str, what: str, style: str = "cyan") -> None:
     text.append(f"-- {who}\n", style)
-    text.append(f"{_visible(what)}\n")
+    text.append(f"{progress.visible(what)}\n")
 
 
-def _visible(text: str) -> str:
-    """Spells control characters out: what an environment or a model wrote must not command a terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-def _grouped(frame: LazyFrame) -> list[dict[str, Any]]:
+def _grouped(frame: LazyFrame, paths: Sequence[Path]) -> list[dict[str, Any]]:
     pl = store.polars()
 
     def seconds(field: str) -> Any:
         return pl.col("turns").list.eval(pl.element().struct.field(field)).list.sum().mean()
 
     tokens = pl.col("turns").list.eval(pl.element().struct.field("token_ids").list.len()).list.sum()
-    phases = [str(phase) for phase in store.Phase]
     keys = ["environment", "phase", "iteration"]
     grouped = frame.group_by(keys).agg(
         pl.len().alias("episodes"),
@@ -273,39 +286,77 @@ def _grouped(frame: LazyFrame) -> list[dict[str, Any]]:
         seconds("environment_seconds").alias("worlds"),
         *((pl.col("stop") == str(stop)).sum().alias(str(stop)) for stop in UNFINISHED),
     )
-    found = grouped.collect(engine="streaming").rows(named=True)
-    order = {phase: number for number, phase in enumerate(phases)}
-    return sorted(found, key=lambda r: (r["environment"], r["iteration"], order.get(r["phase"], len(order))))
+    found = _ask(grouped, paths, streaming=True).rows(named=True)
+    order = {str(phase): number for number, phase in enumerate(store.Phase)}
+
+    def place(row: Mapping[str, Any]) -> tuple[str, int, int, str]:
+        phase = row["phase"] or ""
+        return row["environment"] or "", row["iteration"] or 0, order.get(phase, len(order)), phase
+
+    return sorted(found, key=place)
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    errors = ", ".join(f"{row[str(stop)]:,} {stop}" for stop in UNFINISHED if row[str(stop)])
-    known = f"{row['succeeded']:,} of {row['known']:,}" if row["known"] else "unknown"
-    return [
-        row["environment"],
-        row["phase"],
-        str(row["iteration"]),
-        f"{row['episodes']:,}",
-        f"{row['finished']:,}",
-        known,
-        f"{row['turns']:.1f}",
-        f"{row['tokens']:,}" if row["tokens"] else "-",
-        f"{row['seconds']:.2f}",
-        f"{row['policy']:.2f}",
-        f"{row['worlds']:.2f}",
-        errors,
-    ]
+def _mean(name: str, digits: int) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: "?" if row[name] is None else f"{row[name]:,.{digits}f}"
 
 
-def _errors(frame: LazyFrame) -> list[tuple[str, str, int]]:
+def _word(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: "?" if row[name] is None else progress.visible(str(row[name]))
+
+
+_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "environment": _word("environment"),
+    "phase": _word("phase"),
+    "iteration": _word("iteration"),
+    "episodes": _mean("episodes", 0),
+    "finished": _mean("finished", 0),
+    "succeeded": lambda row: f"{row['succeeded']:,} of {row['known']:,}" if row["known"] else "unknown",
+    "turns": _mean("turns", 1),
+    "tokens": lambda row: f"{row['tokens']:,}" if row["tokens"] else "-",
+    "seconds": _mean("seconds", 2),
+    "policy s": _mean("policy", 2),
+    "env s": _mean("worlds", 2),
+    "errors": lambda row: ", ".join(f"{row[str(stop)]:,} {stop}" for stop in UNFINISHED if row[str(stop)]),
+}
+"""What `stats` shows, and how it is written."""
+
+_LEAST = ("env s", "policy s", "seconds", "finished", "tokens", "turns")
+"""Columns that are left out where there is no room for all, in this order."""
+
+_LEGEND = (
+    "succeeded: of those whose success is known; finished: ended by itself; tokens: sampled ones, in all; turns and "
+    "seconds, of which the policy took `policy s` and the environment `env s`: means per episode"
+)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], left_out: int) -> Table:
+    """The table of `stats` without so many columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = {title: cell for title, cell in _COLUMNS.items() if title not in _LEAST[:left_out]}
+    for title in shown:
+        words = title in ("environment", "phase", "errors")
+        table.add_column(title, justify="left" if words else "right", no_wrap=True)
+    for row in rows:
+        cells = {title: cell(row) for title, cell in shown.items()}
+        if left_out:
+            cells["errors"] = cells["errors"].replace(", ", "\n")
+        table.add_row(*map(Text, cells.values()))
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
+
+
+def _errors(frame: LazyFrame, paths: Sequence[Path]) -> list[tuple[str, str, int]]:
     """The most frequent error messages, wherever in an episode they came up."""
     pl = store.polars()
     message = pl.col("error").str.replace(r"^turn \d+", "turn").alias("message")
     failed = frame.filter(pl.col("error").is_not_null()).group_by("environment", message).len()
     top = failed.sort("len", "environment", "message", descending=[True, False, False]).head(MESSAGES)
-    return [(_visible(e), _visible(m), n) for e, m, n in top.collect().rows()]
+    return [(progress.visible(e or "?"), progress.visible(m), n) for e, m, n in _ask(top, paths).rows()]
 
 
 def _console() -> Console:
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=200)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -115,15 +116,50 @@ def test_a_system_message_goes_before_the_prompt_and_a_first_answer_that_acts_is
     acting = read({"item_id": "maze_1", "messages": talk("maze", "Action:\nup", "moved", "Action:\nup", system="Go.")})
     assert (acting.prompt, acting.acknowledgement, acting.observation) == ("Go.", None, "maze")
     assert len(acting.turns) == 2
-    asked = read({"item_id": "maze_1", "messages": talk("rules", "Okay.", "maze", "Action:\nup", system="Be brief.")})
+    told = talk("rules", "Okay.", "maze", "Action:\nup", system="Be brief.")
+    untold = read({"item_id": "maze_1", "messages": told})
+    assert (untold.prompt, untold.acknowledgement, len(untold.turns)) == ("Be brief.", None, 2)
+    told[2]["loss"] = False
+    asked = read({"item_id": "maze_1", "messages": told})
     assert (asked.prompt, asked.acknowledgement, len(asked.turns)) == ("Be brief.\n\nrules", "Okay.", 1)
 
 
-def test_records_of_the_same_item_are_its_samples_over_all_files(tmp_path):
-    other = {**GOOD, "item_id": "lmrlgym_maze_20"}
-    files = [save(tmp_path / "a.json", GOOD, other, GOOD), save(tmp_path / "b.json", GOOD)]
+@pytest.mark.parametrize(
+    ("answer", "agrees"),
+    [
+        ("OK. I'll follow your instructions and try my best to solve the task.", True),
+        ("Ok.", True),
+        ("Understood.", True),
+        ("I understand the rules. I will do my best.", True),
+        ("Sure! I\u2019ll follow the instructions.", True),
+        (ACKNOWLEDGEMENT, True),
+        ("I will move up", False),
+        ("I'll go up", False),
+        ("Sure, move up", False),
+        ("OK. I'll follow your instructions. Action: up", False),
+        ("OK.\nAction:\nup", False),
+        ("I understand the door is open", False),
+    ],
+)
+def test_only_whole_sentences_of_consent_are_an_acknowledgement(answer, agrees):
+    said = talk("rules", answer, "maze", "Action:\nup", "moved", "Action:\nup")
+    assert (read({"item_id": "maze_1", "messages": said}).acknowledgement == answer) == agrees
+    rollout = talk("maze", answer, "moved", "I will move left", "moved", system="Go.")
+    trajectory = read({"item_id": "maze_1", "conversations": rollout, "reward": 1})
+    assert (trajectory.prompt, trajectory.observation, len(trajectory.turns)) == ("Go.", "maze", 2)
+
+
+def test_the_score_of_an_episode_that_failed_is_no_number():
+    failed = read({"item_id": "maze_1", "messages": talk("maze", "up"), "reward": 0.0, "stop": "error"})
+    assert (failed.stop, failed.score, failed.success) == (StopReason.ERROR, None, None)
+    assert math.isnan(failed.turns[-1].score)
+
+
+def test_records_of_the_same_task_are_its_samples_over_all_files(tmp_path):
+    other, short = {**GOOD, "item_id": "lmrlgym_maze_20"}, {**GOOD, "item_id": "maze_19"}
+    files = [save(tmp_path / "a.json", GOOD, other, GOOD), save(tmp_path / "b.json", GOOD, short)]
     trajectories = import_files(files).trajectories
-    assert [(t.task.index, t.sample) for t in trajectories] == [(19, 0), (20, 0), (19, 1), (19, 2)]
+    assert [(t.task.index, t.sample) for t in trajectories] == [(19, 0), (20, 0), (19, 1), (19, 2), (19, 3)]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +266,15 @@ def test_the_quarantine_is_a_file_that_says_everything_once(tmp_path):
     ]
 
 
+def test_the_quarantine_goes_on_where_another_program_left_it(tmp_path):
+    (tmp_path / QUARANTINE).write_bytes(b"\xff\xfe no end")
+    imported = import_files([save(tmp_path / "some.json", "bad")])
+    for _ in range(2):
+        write_quarantine(tmp_path / QUARANTINE, imported.quarantined)
+    first, second, *rest = (tmp_path / QUARANTINE).read_bytes().split(b"\n")
+    assert (first, json.loads(second)["record"], rest) == (b"\xff\xfe no end", 1, [b""])
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -251,6 +296,9 @@ def test_a_file_without_any_trajectory_is_refused(tmp_path, content, reason):
 
 def test_one_record_a_file_and_one_record_a_line_are_read(tmp_path):
     (tmp_path / "maze_1.json").write_text(json.dumps(GOOD, indent=4))
+    (tmp_path / "late.json").write_text("{broken\n" + json.dumps(GOOD) + "\n")  # its first line is the bad one
+    imported = import_files([tmp_path / "late.json"])
+    assert (len(imported.trajectories), [bad.record for bad in imported.quarantined]) == (1, [1])
     lines = "\ufeff" + "\n".join([json.dumps(GOOD), "", "{broken", json.dumps(GOOD)]) + "\n"
     (tmp_path / "b.jsonl").write_text(lines)
     (tmp_path / "c.json").write_text(lines)  # under another name
@@ -367,8 +415,46 @@ def test_reasoning_goes_back_where_it_came_from():
     said = talk("maze", "Action:\nup", "moved", "Action:\nup")
     said[1]["reasoning_content"] = "I think."
     record = write_rollout(read({"item_id": "maze_1", "conversations": said, "reward": 1.0}))
+    said[1]["loss"] = True  # or it might be taken for an acknowledgement
     assert record["conversations"] == said
     assert (record["item_id"], record["reward"], record["success"]) == ("maze_1", 1.0, 1)
+
+
+def test_an_empty_reasoning_of_others_is_none():
+    said = talk("maze", "Action:\nup")
+    said[1]["reasoning_content"] = ""
+    assert read({"item_id": "maze_1", "conversations": said}).turns[0].completion.text == "Action:\nup"
+
+
+thoughts = ["", "a", "Action:\nup", "a\n</think>\n\nb"]
+answers = (
+    st.sampled_from(["OK.", "Sure", "I'll go up", "I will move up", ACKNOWLEDGEMENT, "", "Action:\nup"])
+    | st.sampled_from(
+        [f"<think>\n{thought}\n</think>\n\n{rest}" for thought in thoughts for rest in ("", "Action:\nup")]
+    )
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    prompt=st.sampled_from(["", "Walk."]),
+    acknowledgement=st.none() | answers,
+    said=st.lists(st.tuples(answers, st.sampled_from(["", "moved"]), st.booleans()), min_size=1, max_size=4),
+    score=st.sampled_from([None, 0.0, 1.0]),
+)
+def test_whatever_is_said_first_a_rollout_comes_back_as_it_went_out(prompt, acknowledgement, said, score):
+    made = [Turn(Completion(text), None, observation, 0.0, learned) for text, observation, learned in said]
+    out = Trajectory(Task("maze", 1), 0, "me", prompt, "maze", tuple(made), StopReason.DONE, score, None)
+    out = replace(out, acknowledgement=acknowledgement)
+    for write in (write_rollout, write_record):
+        back = read(json.loads(json.dumps(write(out))))
+        assert (back.prompt, back.observation) == (prompt, "maze")
+        if acknowledgement is not None:
+            assert back.acknowledgement == acknowledgement
+        assert [(t.completion.text, t.learned) for t in back.turns] == [(text, learned) for text, _, learned in said]
+    before = [observation for _, observation, _ in said]
+    assert [turn.observation for turn in read(write_rollout(out)).turns] == before
 
 
 def test_what_was_played_here_is_written_as_agenttraj_expects_it():
@@ -412,6 +498,30 @@ def test_sources_are_files_folders_and_what_is_neither_is_one_line(tmp_path):
         with pytest.raises(DataError, match=words) as caught:
             find(str(source))
         assert "\n" not in str(caught.value)
+
+
+def test_nothing_vanishes_from_a_folder(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for file in (folder / "A.JSON", folder / "b.txt", folder / QUARANTINE, elsewhere / "deep" / "c.Parquet"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("[]")
+    (folder / "link").symlink_to(elsewhere)
+    (elsewhere / "deep" / "loop").symlink_to(folder)
+    others = []
+    found = [str(path.relative_to(folder)) for path in find(str(folder), others.append)]
+    assert found == ["A.JSON", "link/deep/c.Parquet"]
+    assert others == [folder / "b.txt"]
+    assert find(str(folder / QUARANTINE)) == [folder / QUARANTINE]
+    scandir = os.scandir
+
+    def locked(path):
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(DataError, match=r"cannot read .*data/link/deep: Permission denied; mend its permissions"):
+        find(str(folder))
 
 
 HUB_FILES = {"maze_train.json": json.dumps([GOOD]).encode(), "deep/b.json": b"[]", "README.md": b"read me"}

@@ -314,7 +314,7 @@ def test_textcraft_tasks_with_conversations_are_mapped_by_goal(capsys):
 
 def test_textcraft_ids_alone_cannot_be_mapped(capsys):
     assert main(["tasks", "panel", ids("textcraft_0"), "--to", "mapped.json"]) == 2
-    assert "textcraft_0 is another task here" in capsys.readouterr().err
+    assert "'textcraft_0' is another task here" in capsys.readouterr().err
     assert not Path("mapped.json").exists()
 
 
@@ -322,8 +322,79 @@ def test_served_environments_are_pinned_but_cannot_be_verified(capsys):
     panel = make_panel("far", get_spec("sciworld").select("eval", 3))
     assert set(panel.environments["sciworld"].tasks.values()) == {None}
     assert verify(load_panel(written(panel))).unverified == {"sciworld": 3}
-    assert main(["tasks", "verify", "panel.json"]) == 0
+    assert main(["tasks", "verify", "panel.json"]) == 2
+    assert "sciworld: 3 tasks are not verified: it lives behind a server" in capsys.readouterr().err
+    mixed = make_panel("mixed", [*get_spec("sciworld").select("eval", 3), *get_spec("maze").select("eval", 2)])
+    assert main(["tasks", "verify", written(mixed)]) == 0
     assert "sciworld: 3 tasks are not verified: it lives behind a server" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([{"item_id": "textcraft_0"}], "textcraft: 1 tasks are not verified: they are other ones here (the original"),
+        ([{"item_id": "maze_3"}], "maze: 1 tasks are not verified: there is no hash of them"),
+        ([], "it names no task"),
+        ({"environments": {}}, "it names no task"),
+        (
+            {"environments": {"maze": {"version": "1", "packages": {}, "tasks": {"maze_3": None}, "goldens": []}}},
+            "maze: 1 tasks are not verified: there is no hash of them",
+        ),
+    ],
+)
+def test_a_panel_of_which_nothing_can_be_compared_is_not_the_same(content, why, capsys):
+    Path("panel.json").write_text(json.dumps(content))
+    assert main(["tasks", "verify", "panel.json"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"agentgym: nothing of panel.json can be verified ({why}")
+    assert (out, len(err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("item_id", "complaint"),
+    [
+        ("foo", "item_id 'foo' is not <environment>_<index>"),
+        (3, "'item_id' is of a wrong type"),
+        (None, "'item_id' is missing"),
+        ("babyai_3", "'babyai_3' is no task of maze"),
+        ("nq_3", "'nq_3' is no task of maze"),
+    ],
+)
+def test_a_golden_of_no_task_of_its_environment_is_refused(item_id, complaint, capsys):
+    golden = {"item_id": item_id, "score": 0.0, "actions": [], "observations": []}
+    part = {"version": "1", "packages": {}, "tasks": {}, "goldens": [golden]}
+    Path("panel.json").write_text(json.dumps({"environments": {"maze": part}}))
+    assert main(["tasks", "verify", "panel.json"]) == 2
+    assert capsys.readouterr().err.startswith(f"agentgym: panel.json is no panel ({complaint}): ")
+
+
+def test_a_golden_needs_a_number():
+    golden = {"item_id": "nq_3", "score": 0.0, "actions": [], "observations": []}
+    part = {"version": "1", "packages": {}, "tasks": {}, "goldens": [golden]}
+    Path("panel.json").write_text(json.dumps({"environments": {"searchqa": part}}))
+    with pytest.raises(DataError, match="the golden 'nq_3' names no number"):
+        load_panel("panel.json")
+
+
+def test_an_empty_hash_is_compared_and_counted():
+    part = {"version": "1", "packages": {}, "tasks": {"maze_3": ""}, "goldens": []}
+    Path("panel.json").write_text(json.dumps({"environments": {"maze": part}}))
+    panel, steps = load_panel("panel.json"), []
+    verdict = verify(panel, lambda: steps.append(1))
+    assert (verdict.tasks, len(verdict.differences), len(steps), steps_of(panel)) == (1, 1, 1, 1)
+
+
+def test_a_record_without_an_id_is_named_with_its_file():
+    Path("eval").mkdir()
+    ids("maze_1", "maze_2", name="eval/maze_test.json")
+    Path("eval/todo_test.json").write_text('[{"item_id": "todo_1"}, {"item_id": 3}]')
+    with pytest.raises(DataError, match=r"eval/todo_test.json: record 2 has no readable item_id"):
+        load_panel("eval")
+
+
+def test_the_shipped_panel_goes_before_a_folder_of_its_name():
+    Path("agenteval-mini").mkdir()
+    assert load_panel("agenteval-mini").tasks("maze") == get_spec("maze").select("eval", 100)
 
 
 def test_no_task_is_pinned_that_an_environment_refuses():

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgym.data import store
+from agentgym.data.atomic import write_atomically, write_gradually
 from agentgym.errors import DataError, RunError
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
@@ -258,6 +260,51 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [each.name for each in tmp_path.iterdir()] == ["a.parquet"]
 
 
+def test_a_file_is_in_its_place_even_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_atomically(tmp_path / "a", b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_what_fails_beside_the_writing_is_not_called_a_failure_to_write(tmp_path):
+    def reader_goes_away() -> None:
+        with write_gradually(tmp_path / "a") as write:
+            write(b"half")
+            raise BrokenPipeError(32, "Broken pipe")
+
+    def file_goes_away() -> None:
+        with write_gradually(tmp_path / "a") as write:
+            write(b"whole")
+            next(tmp_path.iterdir()).unlink()
+
+    with pytest.raises(BrokenPipeError):
+        reader_goes_away()
+    with pytest.raises(RunError, match=r"cannot write .*a: No such file"):
+        file_goes_away()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_replaces_none(tmp_path, monkeypatch, links):
+    def no_links(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    write_atomically(tmp_path / "a", b"first", new=True)
+    with pytest.raises(RunError, match="a is there already: name another file"):
+        write_atomically(tmp_path / "a", b"second", new=True)
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"cannot write .*file/a\.parquet"):
@@ -313,6 +360,7 @@ def test_a_trajectory_file_that_another_program_wrote_is_read(tmp_path):
     ("columns", "said"),
     [
         ({"stop": pl.lit("stopped")}, "'stopped' is not a valid StopReason"),
+        ({"phase": pl.lit("training")}, "'training' is not a valid Phase"),
         ({"prompt": pl.lit(None, pl.String)}, "maze_0 has no prompt"),
         ({"turns": pl.lit([None], store.schema()["turns"])}, "a turn has no text or no observation"),
     ],

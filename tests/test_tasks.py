@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from agentgym.cli import main
-from agentgym.data import store, tasklist
+from agentgym.data import store, tasklist, tasksource
 from agentgym.data.agenttraj import read_record
 from agentgym.data.instructions import instruction_of, instructions
-from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
 from agentgym.itemids import read_item_id
 from agentgym.overlap import of_role, overlap_of, overlaps
@@ -60,6 +60,10 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     assert main(["tasks", *words]) == code
     out, err = capsys.readouterr()
     return err if code else out
+
+
+def read_source(name: str) -> pl.DataFrame:
+    return tasksource.read_source(name, print)
 
 
 def printed(function, *arguments, **options) -> list[str]:
@@ -186,15 +190,24 @@ def test_stats_know_environments_that_live_behind_servers():
         (["list", "wordle", "--where", "repeats"], "is not written FACT=VALUE"),
         (["list", "wordle", "-n", "0"], "at least one task"),
         (["list", "wordle", "-n", "1", "--to", "x.csv"], "should end in .parquet or .jsonl"),
-        (["list", "bad.json"], "is no JSON"),
-        (["list", "odd.json"], "record 2: "),
+        (["list", "bad.json"], "bad.json holds no task (bad.json: is no JSON"),
+        (["list", "odd.json"], "odd.json holds no task (odd.json: record 1: the record has no 'item_id')"),
+        (["list", "none.json"], "none.json holds no task (the list is empty)"),
+        (
+            ["list", "far.json"],
+            "far.json holds no task (far.json: record 1: maze has no task 99999999: its numbers end",
+        ),
+        (["list", "strange.xml"], "its name should end in .json, .jsonl, .parquet"),
         (["overlap", "wordle", "nowhere"], "there is no environment, file, folder or panel 'nowhere'"),
         ([], "are required"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(words, complaint, capsys):
     Path("bad.json").write_text("[")
-    Path("odd.json").write_text('[{"item_id": "maze_3"}, {"item": 1}]')
+    Path("odd.json").write_text('[{"item": 1}, 3]')
+    Path("none.json").write_text("[]")
+    Path("far.json").write_text('[{"item_id": "maze_99999999"}]')
+    Path("strange.xml").write_text("")
     err = said(capsys, *words, code=2)
     assert complaint in err
     assert len(err.splitlines()) == 1
@@ -248,6 +261,109 @@ def test_lists_of_different_mazes_share_neither_tasks_nor_instructions(capsys):
     out = said(capsys, "overlap", "train.jsonl", agenteval("lmrlgym_maze_test.json", ["maze_3", "maze_4"]))
     assert "none has the instruction of a training task" in out
     assert "no overlap was found among" in out
+
+
+def test_files_of_agentgym_are_training_or_evaluation_as_the_user_says(capsys):
+    """Whether a file holds conversations or ids only says nothing about what it is for."""
+    Path("train").mkdir()
+    Path("eval").mkdir()
+    agenttraj("train/babyai_train.json", ["babyai_3"], "Your goal: go to the red ball\nIn front of you.")
+    agenteval("train/searchqa_train.json", ["nq_1", "nq_2", "nq_3"])
+    agenteval("eval/searchqa_test.json", ["nq_1", "nq_2", "nq_3"])
+    agenttraj("eval/sciworld.json", ["sciworld_7"], "Your task is to boil {}.\nA hall.")
+    out = said(capsys, "overlap", "train", "eval")
+    assert "searchqa: 3 of 3 evaluation tasks are in training (nq_1, nq_2, nq_3)" in out
+    assert "sciworld: none of 1 evaluation task is in training" in out
+    assert "OVERLAP: 3 of 4 evaluation tasks" in out
+    assert "left out" not in out
+    said(capsys, "list", "train", "--to", "list.jsonl")
+    assert "searchqa: 3 of 3 evaluation tasks" in said(capsys, "overlap", "list.jsonl", "eval")
+    agenteval("eval/searchqa_test.json", ["todo_1"])
+    assert "1 sciworld, 1 todo" in said(capsys, "panel", "eval", "--to", "panel.json")
+
+
+def test_imported_trajectories_are_what_the_user_says_and_those_of_a_run_what_the_run_used_them_for(capsys):
+    tasks = get_spec("maze").select("train", 4)
+    run = Path("run/trajectories")
+    store.write(run / "imported.parquet", episodes(tasks[:1]), iteration=0, phase="imported")
+    store.write(run / "expert.parquet", episodes(tasks[1:2]), iteration=0, phase="expert")
+    store.write(run / "eval.parquet", episodes(tasks[2:]), iteration=0, phase="eval")
+    out = said(capsys, "overlap", "run", "run")
+    assert "run: 2 tasks of split eval are left out of training" in out
+    assert "run: 1 tasks of split train are left out of evaluation" in out
+    assert f"maze: 1 of 3 evaluation tasks is in training ({tasks[0].item_id})" in out
+    out = said(capsys, "list", "run", "--split", "eval")
+    assert "1 tasks are left out: nothing tells their split" in out
+    assert "2 of 2 tasks" in out
+
+
+def test_how_many_instructions_were_compared_is_told():
+    spec = get_spec("textcraft")
+    observations = [spec.make().reset(task.index) for task in spec.select("eval", 2)]
+    agenttraj("webshop_train.json", ["webshop_1", "webshop_2"], "Instruction: [SEP] Find {} [SEP]")
+    records = json.loads(
+        Path(agenttraj("webshop_eval.json", ["webshop_7"], "Instruction: [SEP] Find it [SEP]")).read_text()
+    )
+    Path("webshop_eval.json").write_text(json.dumps([*records, *({"item_id": f"webshop_{i}"} for i in range(10, 109))]))
+    (overlap,) = overlaps(read_source("webshop_train.json"), read_source("webshop_eval.json"))
+    assert overlap.line == (
+        "webshop: none of 100 evaluation tasks is in training by item id; "
+        "none of the 1 whose instruction is known has the instruction of a training task"
+    )
+    (overlap,) = overlaps(read_source("webshop_eval.json"), read_source("webshop_train.json"))
+    assert overlap.line.endswith(
+        "none has the instruction of a training task; the instruction of 99 of 100 training tasks is not known"
+    )
+    Path("webshop_eval.json").write_text(json.dumps([*records, {"item_id": "webshop_1"}, {"item_id": "webshop_9"}]))
+    (overlap,) = overlaps(read_source("webshop_train.json"), read_source("webshop_eval.json"))
+    assert "; none of the 1 others whose instruction is known has the instruction" in overlap.line
+    agenttraj("textcraft_train.json", ["textcraft_0"], observations[0])
+    mixed = tasklist.joined(
+        [
+            read_source(agenteval("textcraft_test.json", ["textcraft_0", "textcraft_5"])),
+            tasklist.of_tasks(spec.select("eval", 1), Split.EVAL),
+        ]
+    )
+    (overlap,) = overlaps(read_source("textcraft_train.json"), mixed)
+    assert overlap.line.startswith("textcraft: 1 of the 2 (of 3 evaluation tasks) whose item ids can be compared is in")
+
+
+def test_tasks_that_cannot_be_compared_at_all_are_counted(capsys):
+    agenteval("textcraft_test.json", ["textcraft_0", "textcraft_5"])
+    out = said(capsys, "overlap", "textcraft:train", "textcraft_test.json")
+    assert "no overlap was found among 2 evaluation tasks; 2 of them cannot be compared" in out
+
+
+def test_all_tasks_are_named_on_demand(capsys):
+    agenteval("wordle_test.json", [f"wordle_{i}" for i in range(5)])
+    out = said(capsys, "overlap", "wordle_test.json", "wordle_test.json")
+    assert "(wordle_0, wordle_1, wordle_2, and 2 more)" in out
+    assert out.endswith("; --all names every one\n")
+    out = said(capsys, "overlap", "wordle_test.json", "wordle_test.json", "--all")
+    assert [line for line in out.splitlines() if line.startswith("  ")] == [f"  wordle_{i}" for i in range(5)]
+    assert "--all" not in out
+
+
+def test_two_long_lists_are_compared_in_no_time():
+    frame = tasklist.of_environment(get_spec("maze"), [Split.EVAL])
+    frame = frame.with_columns(instruction=pl.format("walk {}", "index"))
+    started = time.monotonic()
+    (overlap,) = overlaps(frame, frame)
+    assert len(overlap.same_id or ()) == frame.height
+    assert time.monotonic() - started < 15
+
+
+def test_what_files_say_does_not_command_a_terminal(capsys):
+    evil = "nq_\x1b]0;owned\x07"
+    agenttraj("searchqa_train.json", [evil], "Question: what is \x1b[31mred?\n")
+    Path("test").mkdir()
+    agenttraj("test/searchqa_1.json", [evil, "nq_2"], "Question: what is \x1b[31mred?\n")
+    agenttraj("test/searchqa_2.json", ["nq_3"], "Question: who?\n")
+    out = said(capsys, "list", "searchqa_train.json")
+    out += said(capsys, "overlap", "searchqa_train.json", "test", "--all")
+    assert "\x1b" not in out
+    assert out.count("nq_\\x1b]0;owned\\x07") == 3
+    assert "nq_2: what is \\x1b[31mred?" in out
 
 
 def test_an_environment_that_is_not_in_training_is_named():
@@ -397,6 +513,180 @@ def test_ids_that_name_no_number_keep_their_own_name():
     assert row["instruction"] == "heat an egg"
 
 
+def lines(name: str, *changes: dict[str, object]) -> str:
+    """Writes a list of tasks as `tasks list --to` does, a line for each of the changes that are made to it."""
+    list_tasks(["maze:eval"], count=len(changes), to=Path("whole.jsonl"))
+    rows = [
+        json.loads(line) | change
+        for line, change in zip(Path("whole.jsonl").read_text().splitlines(), changes, strict=True)
+    ]
+    if name.endswith(".parquet"):
+        rows = [row | {"facts": json.dumps(row["facts"])} for row in rows]
+        pl.DataFrame(rows, schema=tasklist.schema()).write_parquet(name)
+    else:
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"item_id": None}, "the task has no 'item_id'"),
+        ({"environment": ""}, "the task has no 'environment'"),
+        ({"version": 1}, "'version' of the task is no text"),
+        ({"index": 3.7}, "'index' of the task is no whole number"),
+        ({"index": True}, "'index' of the task is no whole number"),
+        ({"index": -3}, "'index' of the task is below 0 or far too large"),
+        ({"index": 10**400}, "'index' of the task is below 0 or far too large"),
+        ({"index": 99_999_999}, "maze has no task 99999999: its numbers end at 261367"),
+        ({"split": "test"}, "there is no split 'test' (known: train, explore, eval)"),
+        ({"facts": None}, "the task has no 'facts'"),
+        ({"facts": ["a"]}, "'facts' of the task is no object"),
+        ({"instruction": "\ud83d"}, "'instruction' of the task holds half a character"),
+    ],
+)
+def test_a_row_of_a_list_that_is_no_task_is_set_aside_with_its_place(change, complaint, capsys):
+    said(capsys, "stats", lines("list.jsonl", {}, change, {}))
+    out = said(capsys, "list", "list.jsonl", "--where", "layout=1,2,3,4,5,6,7,8,9")
+    assert f"list.jsonl: 1 of 3 records are set aside (list.jsonl: record 2: {complaint}" in out
+    assert read_source("list.jsonl").height == 2
+    err = said(capsys, "overlap", "maze:train", lines("list.jsonl", change, change), code=2)
+    assert err.startswith(f"agentgym: list.jsonl holds no task (list.jsonl: record 1: {complaint}")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"item_id": None}, "the task has no 'item_id'"),
+        ({"split": "test"}, "there is no split 'test'"),
+        ({"facts": 3}, "'facts' of the task is no object"),
+    ],
+)
+def test_so_is_a_row_of_a_list_in_parquet(change, complaint, capsys):
+    out = said(capsys, "stats", lines("list.parquet", {}, {}, change))
+    assert f"list.parquet: 1 of 3 records are set aside (list.parquet: record 3: {complaint}" in out
+
+
+def test_a_list_may_leave_the_split_open(capsys):
+    out = said(capsys, "stats", lines("list.jsonl", {"split": None}, {}))
+    assert [line.split()[:4] for line in out.splitlines()[2:4]] == [["maze", "1", "eval", "1"], ["maze", "1", "-", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"phase": "dream"}, "the episode has the phase 'dream'"),
+        ({"phase": None}, "the episode has the phase None"),
+        ({"index": None}, "the episode does not say of which task it is"),
+        ({"index": 99_999_999}, "maze has no task 99999999"),
+    ],
+)
+def test_an_episode_of_no_task_is_set_aside(change, complaint, capsys):
+    store.write(Path("run.parquet"), episodes(get_spec("maze").select("train", 2)), iteration=0, phase="expert")
+    frame = pl.read_parquet("run.parquet")
+    changed = frame.with_columns(**{name: pl.lit(value, frame.schema[name]) for name, value in change.items()})
+    pl.concat([frame, changed]).write_parquet("run.parquet")
+    out = said(capsys, "stats", "run.parquet")
+    assert f"run.parquet: 2 of 4 records are set aside (run.parquet: record 3: {complaint}" in out
+    changed.write_parquet("run.parquet")
+    assert f"run.parquet: record 1: {complaint}" in said(capsys, "list", "run.parquet", code=2)
+
+
+@pytest.mark.parametrize("kind", ["tasks", "episodes"])
+def test_a_damaged_parquet_file_is_one_line(kind, capsys):
+    if kind == "tasks":
+        lines("some.parquet", {}, {})
+    else:
+        store.write(Path("some.parquet"), episodes(get_spec("maze").select("train", 2)), iteration=0, phase="expert")
+    content = Path("some.parquet").read_bytes()
+    complaints = 0
+    for place in range(10, 40, 5):
+        Path("some.parquet").write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        code = main(["tasks", "list", "some.parquet"])
+        err = capsys.readouterr().err
+        assert (code, len(err.splitlines())) in ((0, 0), (2, 1))
+        complaints += "is damaged or gone" in err
+    assert complaints
+
+
+def test_a_file_that_vanishes_is_one_line(monkeypatch, capsys):
+    store.write(Path("some.parquet"), episodes(get_spec("maze").select("train", 2)), iteration=0, phase="expert")
+    collect_all = store.collect
+
+    def gone(frame, name):
+        Path("some.parquet").unlink()
+        return collect_all(frame, name)
+
+    monkeypatch.setattr(store, "collect", gone)
+    assert "some.parquet: is damaged or gone" in said(capsys, "list", "some.parquet", code=2)
+
+
+def test_names_of_files_are_no_patterns():
+    Path("runs[lr=1]").mkdir()
+    lines("runs[lr=1]/list.parquet", {}, {})
+    assert read_source("runs[lr=1]").height == 2
+    lines("a.parquet", {}, {}, {})
+    lines("*.parquet", {})
+    assert read_source("*.parquet").height == 1
+
+
+def test_environments_and_panels_go_before_files_of_their_name(capsys):
+    for name in ("maze", "maze:eval", "agenteval-mini"):
+        Path(name).mkdir()
+    agenteval("maze/list.json", ["todo_1"])
+    assert read_source("maze").height > 100_000
+    assert read_source("maze:eval").height == len(get_spec("maze").tasks(Split.EVAL))
+    assert read_source("agenteval-mini").height == 400
+    assert read_source("./maze")["item_id"].to_list() == ["todo_1"]
+    assert "agenteval-mini holds no trajectory file" in said(capsys, "list", "./agenteval-mini", code=2)
+
+
+def test_without_a_source_no_file_is_looked_at(monkeypatch):
+    for name in ("babyai", "wordle"):
+        Path(name).mkdir()
+    monkeypatch.setattr("agentgym.tasks.environments", lambda: ["babyai", "wordle"])
+    assert printed(show_stats, [])[-1].split()[:2] == ["2", "environments"]
+
+
+def test_the_files_that_are_imported_are_lists_of_tasks_too(capsys):
+    Path("rollouts").mkdir()
+    spoken = [{"role": "user", "content": "Goal: craft lead."}, {"role": "assistant", "content": "Action:\nlook"}]
+    record = {"item_id": "textcraft_3", "conversations": spoken, "reward": 1.0}
+    Path("rollouts/3.json").write_text(json.dumps(record, indent=1))  # a record a file
+    several = [record | {"item_id": f"textcraft_{i}"} for i in (4, 5)]
+    Path("rollouts/lines.json").write_text("".join(json.dumps(each) + "\n" for each in several))
+    frame = read_source("rollouts")
+    assert frame["item_id"].to_list() == ["textcraft_3", "textcraft_4", "textcraft_5"]
+    assert set(frame["instruction"]) == {"craft lead"}
+    said(capsys, "panel", agenteval("list.json", ["maze_3"]), "--to", "rollouts/panel.json")
+    assert read_source("rollouts")["item_id"].to_list()[-1] == "maze_3"
+
+
+def test_files_of_a_folder_that_cannot_be_read_are_set_aside_and_told(capsys):
+    Path("some").mkdir()
+    agenteval("some/maze_test.JSON", ["maze_3"])
+    agenteval("some/maze_train.json", ["left_4"])  # another name, but the file says maze
+    Path("some/notes.txt").write_text("")
+    Path("some/bad.jsonl").write_text("{")
+    Path("some/bad.parquet").write_text("PAR1")
+    out = said(capsys, "list", "some")
+    assert "some: 1 file is left out" in out
+    assert "some: 2 of 4 records are set aside (bad.jsonl: record 1: is no JSON" in out
+    assert "; bad.parquet: cannot read some/bad.parquet (" in out
+    frame = read_source("some")
+    assert frame.select("environment", "item_id").rows() == [("maze", "maze_3"), ("maze", "left_4")]
+
+
+def test_a_bad_record_is_set_aside_and_told(capsys):
+    records = [{"item_id": "maze_3"}, {"item": 1}, {"item_id": "maze_99999999"}, {"item_id": "maze_4"}]
+    Path("list.json").write_text(json.dumps(records))
+    out = said(capsys, "list", "list.json")
+    assert "list.json: 2 of 4 records are set aside (list.json: record 2: the record has no 'item_id'; " in out
+    assert "list.json: record 3: maze has no task 99999999: its numbers end at 261367)" in out
+    assert "2 of 2 tasks" in out
+
+
 def test_a_parquet_file_of_something_else_is_refused():
     pl.DataFrame({"a": [1]}).write_parquet("some.parquet")
     with pytest.raises(DataError, match="is no trajectory file"):
@@ -411,3 +701,7 @@ def test_the_real_samples_are_read():
     assert here["instruction"].equals(train["instruction"])  # the same number is the same goal
     (overlap,) = overlaps(train, test)
     assert (overlap.tasks, overlap.same_id) == (90, [])
+    agenteval("lmrlgym_maze_test.json", [f"lmrlgym_maze_{i}" for i in range(25)])
+    learned = read_source(str(DATA / "lmrlgym_maze_train_sample.json"))
+    (overlap,) = overlaps(learned, read_source("lmrlgym_maze_test.json"))
+    assert set(overlap.same_id or ()) == {i for i in learned["item_id"] if int(i.removeprefix("lmrlgym_maze_")) < 25}

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +14,13 @@ from rich.console import Console
 from agentgym.cli import main
 from agentgym.data import store
 from agentgym.data.prompts import data_prompts
+from agentgym.data.where import filters
 from agentgym.errors import DataError, RecipeError, RunError
 from agentgym.fit import read_data
 from agentgym.play import environment_pool
 from agentgym.recipe import load_recipe
 from agentgym.settings import Recipe
-from agentgym.traj import bring_in, export, filters, show, stats
+from agentgym.traj import bring_in, export, show, stats
 from envpool import Completion, EnvPool, ExpertPolicy, StopReason, Task, Trajectory, Turn, collect
 
 
@@ -76,7 +80,7 @@ def printed(call, *arguments) -> str:
 
 
 def test_an_episode_is_shown_to_be_read(run):
-    text = printed(show, [run], {"environment": "wordle"}, 5)
+    text = printed(show, [run], {"environment": ["wordle"]}, 5)
     assert text.splitlines() == [
         "wordle_7, try 0: eval, iteration 0, model",
         "done after 2 turns, score 1, success, 2.0 s",
@@ -90,7 +94,7 @@ def test_an_episode_is_shown_to_be_read(run):
 
 
 def test_only_so_many_are_shown_and_the_others_are_counted(run):
-    text = printed(show, [run], {"phase": "explore"}, 2)
+    text = printed(show, [run], {"phase": ["explore"]}, 2)
     assert [line for line in text.splitlines() if "try 0" in line] == [
         "maze_1, try 0: explore, iteration 1, model",
         "maze_2, try 0: explore, iteration 1, model",
@@ -109,13 +113,13 @@ def test_what_an_environment_wrote_cannot_command_the_terminal():
 def test_statistics_count_by_environment_phase_and_iteration(run):
     rows = [" ".join(line.split()) for line in printed(stats, [run], {}).splitlines()]
     assert rows[:4] == [
-        "environment phase iteration episodes finished succeeded turns tokens seconds policy environment errors",
+        "environment phase iteration episodes finished succeeded turns tokens seconds policy s env s errors",
         "maze explore 1 5 2 1 of 2 0.8 12 2.00 0.40 0.20 1 timeout, 2 error",
         "maze kept 1 1 1 1 of 1 2.0 6 2.00 1.00 0.50",
         "wordle eval 0 1 1 1 of 1 2.0 6 2.00 1.00 0.50",
     ]
     assert rows[-2:] == ["2 x maze: turn: it broke", "1 x maze: slow"]
-    assert "wordle" not in printed(stats, [run], {"environment": "maze"})
+    assert "wordle" not in printed(stats, [run], {"environment": ["maze"]})
 
 
 def test_an_export_of_a_run_holds_every_episode_once(run, capsys):
@@ -123,13 +127,42 @@ def test_an_export_of_a_run_holds_every_episode_once(run, capsys):
     lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert sorted(line["item_id"] for line in lines) == [*(f"maze_{n}" for n in range(1, 6)), "wordle_7"]
     assert [line["reward"] for line in lines if line["item_id"] == "maze_2"] == [0.0]
-    export([run], Path("kept.json"), {"phase": "kept"})
+    export([run], Path("kept.json"), {"phase": ["kept"]})
     (kept,) = json.loads(Path("kept.json").read_text())
     assert kept["item_id"] == "maze_1"
     assert [m["value"] for m in kept["conversations"][-2:]] == ["moved", "Action:\nup"]
-    export([run], Path("all.json"), {"environment": "maze"})
-    assert len(json.loads(Path("all.json").read_text())) == 2
-    assert "2 episodes are in all.json; 3 without a turn have no place in AgentTraj" in capsys.readouterr().out
+    capsys.readouterr()
+    with pytest.raises(DataError, match=r"kept\.json is there already: name another file"):
+        export([run], Path("kept.json"), {})
+
+
+def test_agenttraj_is_for_learning_unless_a_filter_asks_for_the_rest(run, capsys):
+    store.write(run / "trajectories/control.parquet", [episode(8)], iteration=1, phase="control")
+    export([run], Path("all.json"), {})
+    assert [record["item_id"] for record in json.loads(Path("all.json").read_text())] == ["maze_1"]
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "1 episodes are in all.json: 1 explore",
+        "7 of 8 are left out: 4 failed, 1 control (only measured), 1 eval (only measured), "
+        "1 kept (and explored as well)",
+    ]
+    export([run], Path("failed.json"), {"phase": ["explore"], "success": ["true", "false", "null"]})
+    assert [record["item_id"] for record in json.loads(Path("failed.json").read_text())] == ["maze_1", "maze_2"]
+    assert "3 of 5 are left out: 3 without a turn" in capsys.readouterr().out
+    export([run], Path("eval.json"), {"phase": ["eval", "control"]})
+    assert len(json.loads(Path("eval.json").read_text())) == 2
+    with pytest.raises(DataError, match=r"of 1 episodes 1 eval \(only measured\) are left out: name them, as in"):
+        export([run / "trajectories/eval.parquet"], Path("none.json"), {})
+    assert not Path("none.json").exists()
+
+
+def test_what_was_kept_is_only_left_out_where_it_is_explored_too(run):
+    export([run / "trajectories/kept.parquet"], Path("a.jsonl"), {})
+    assert len(Path("a.jsonl").read_text().splitlines()) == 1
+    later = [episode(1), episode(6)]  # `merge: previous` carries what was kept before
+    store.write(run / "trajectories/kept-2.parquet", later, iteration=2, phase="kept")
+    files = sorted((run / "trajectories").glob("*.parquet"), reverse=True)
+    export(files, Path("b.json"), {})
+    assert [record["item_id"] for record in json.loads(Path("b.json").read_text())] == ["maze_6", "maze_1"]
 
 
 def test_agenttraj_comes_out_of_an_import_as_it_went_in(capsys):
@@ -162,7 +195,9 @@ def test_nothing_sound_is_one_line_but_the_quarantine_is_written():
 def test_an_export_that_fails_leaves_nothing_behind():
     store.write(Path("a.parquet"), [episode()], iteration=0, phase="eval")
     Path("file").write_text("in the way")
-    with pytest.raises(RunError, match="cannot write file/out"):
+    with pytest.raises(
+        RunError, match=r"cannot write file/out\.json: (File exists|Not a directory); name another place$"
+    ):
         export([Path("a.parquet")], Path("file/out.json"), {})
     damaged = bytearray(Path("a.parquet").read_bytes())
     damaged[20] ^= 255
@@ -184,7 +219,15 @@ def test_an_export_that_fails_leaves_nothing_behind():
         ("traj stats a.parquet --where index=one", "index=one: 'one' is no Int64"),
         ("traj stats a.parquet --where turns=2", "episodes have no 'turns'"),
         ("traj stats a.parquet --where maze", "--where 'maze' is not written like environment=maze,success=true"),
+        ("traj show a.parquet --item=", "no episode matches item_id="),
+        ("traj show a.parquet -n 0", "-n 0: at least one episode"),
+        ("traj show a.parquet -n -5", "-n -5: at least one episode"),
         ("traj export a.parquet --to out.csv", "'out.csv' should end in .json (AgentTraj) or .jsonl"),
+        ("traj export a.parquet --to recipe.json", "recipe.json is there already: name another file"),
+        ("traj import recipe.json --to new.json", "new.json is no folder: name a new FILE.parquet, or a folder"),
+        ("traj import recipe.json --to recipe.json", "recipe.json is no folder"),
+        (f"traj import {'x' * 300} --to b.parquet", "File name too long; choose a shorter one"),
+        (f"traj export a.parquet --to {'x' * 300}.jsonl", "File name too long; choose a shorter one"),
         ("traj import recipe.json --to a.parquet", "a.parquet is there already"),
         ("traj import none.json --to b.parquet", "there is no none.json"),
         ("traj import hf://AgentGym --to b.parquet", "'hf://AgentGym' names no data set"),
@@ -214,8 +257,9 @@ def test_the_commands_work_from_end_to_end(capsys):
 
 
 def test_filters_are_read_as_they_are_written():
-    assert filters("environment=maze, success=true") == {"environment": "maze", "success": "true"}
-    assert filters("error=a=b") == {"error": "a=b"}
+    assert filters("environment=maze, success=true") == {"environment": ["maze"], "success": ["true"]}
+    assert filters("environment=maze,environment=babyai") == {"environment": ["maze", "babyai"]}
+    assert filters("error=a=b") == {"error": ["a=b"]}
     assert filters(None) == {}
 
 
@@ -298,3 +342,187 @@ def test_a_score_that_nobody_knows_is_not_shown():
     text = printed(show, [Path("a.parquet")], {}, 1)
     assert "score unknown, success unknown" in text
     assert "-- turn 1, not learned from\nHm.\n-- correction\nSay what you do.\n" in text
+
+
+def test_two_values_of_a_column_mean_either(run):
+    text = printed(stats, [run], filters("environment=maze,environment=wordle,phase=eval,phase=kept"))
+    assert [line.split()[:2] for line in text.splitlines()[1:3]] == [["maze", "kept"], ["wordle", "eval"]]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_statistics_never_cut_a_number(run, width):
+    many = [episode(index, "a_long_environment") for index in range(2_345)]
+    store.write(run / "trajectories/many.parquet", many, iteration=12, phase="control")
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        stats([run], {}, console)
+    head, row, *rest = capture.get().splitlines()
+    titles = re.split(r"  +", head)
+    assert len(set(titles)) == len(titles)
+    assert "\u2026" not in capture.get()
+    assert row.split()[:4] == ["a_long_environment", "control", "12", "2,345"]
+    assert "2,345 of 2,345" in row
+    assert ("env s" in head) == (width == 200)
+    assert ("a wider terminal shows env s" in capture.get()) == (width < 200)
+    assert width == 40 or max(map(len, (head, row))) <= width
+    assert any(line.endswith("1 timeout, 2 error" if width == 200 else "1 timeout") for line in rest)
+
+
+def foreign(path: Path, **columns: object) -> None:
+    """A trajectory file that another program wrote, with some columns changed."""
+    pl = store.polars()
+    store.write(path, [episode(0), episode(1)], iteration=0, phase="explore")
+    pl.read_parquet(path).with_columns(**columns).write_parquet(path)
+
+
+def test_statistics_of_what_should_not_be_null_are_a_question_mark():
+    pl = store.polars()
+    null = {"turns": pl.lit(None, store.schema()["turns"]), "seconds": pl.lit(None, pl.Float64)}
+    foreign(Path("a.parquet"), phase=pl.Series(["[/training]", None]), iteration=pl.Series([1, None]), **null)
+    foreign(Path("b.parquet"), environment=pl.lit(None, pl.String), error=pl.lit("lost"))
+    rows = [line.split() for line in printed(stats, [Path("a.parquet"), Path("b.parquet")], {}).splitlines()]
+    assert rows[1][:3] == ["?", "explore", "0"]
+    assert rows[2][:3] == ["maze", "?", "?"]
+    assert rows[3] == ["maze", "[/training]", "1", "1", "1", "1", "of", "1", "?", "-", "?", "?", "?"]
+    assert rows[-1] == ["2", "x", "?:", "lost"]
+
+
+def damaged(path: Path) -> None:
+    """Makes nonsense of the pages of a file and leaves its footer."""
+    content = bytearray(path.read_bytes())
+    end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    path.write_bytes(bytes(content[:4]) + bytes(end - 4) + bytes(content[end:]))
+
+
+@pytest.mark.parametrize("words", ["stats", "show --where success=true", "export --where success=true --to out.jsonl"])
+def test_a_damaged_page_is_one_line_that_names_the_file(words, run, capsys):
+    damaged(run / "trajectories/explore.parquet")
+    command, *rest = words.split()
+    assert main(["traj", command, str(run), *rest]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("agentgym: run/trajectories/explore.parquet is damaged")
+
+
+def test_a_file_that_vanishes_meanwhile_is_one_line(run, monkeypatch):
+    scan = store.scan
+
+    def vanishing(paths):
+        frame = scan(paths)
+        (run / "trajectories/eval.parquet").unlink(missing_ok=True)
+        return frame
+
+    monkeypatch.setattr(store, "scan", vanishing)
+    with pytest.raises(DataError, match=r"eval\.parquet"):
+        stats([run], {})
+
+
+def test_an_import_of_parquet_changes_nothing(run):
+    bring_in([str(run / "trajectories")], Path("all.parquet"))
+    before = [row for path in store.files(run) for row in store.rows(path)]
+    assert list(store.rows(Path("all.parquet"))) == before
+    assert {(row["phase"], row["iteration"], row["weights"], row["sampling"]) for row in before} == {
+        ("explore", 1, None, None),
+        ("kept", 1, None, None),
+        ("eval", 0, "f00d", '{"top_p": 1}'),
+    }
+
+
+def test_a_damaged_file_of_a_folder_is_set_aside_and_alone_it_is_an_error(run, capsys):
+    pl = store.polars()
+    damaged(run / "trajectories/kept.parquet")
+    pl.DataFrame({"price": [2.0]}).write_parquet(run / "trajectories/other.parquet")
+    foreign(run / "trajectories/null.parquet", prompt=pl.Series(["Go.", None]))
+    bring_in([str(run)], Path("st"))
+    out = capsys.readouterr().out
+    assert "7 of 10 records are in st/" in out
+    assert "3 of 10 records are set aside (kept.parquet: is damaged" in out
+    lines = [json.loads(line) for line in Path("st/quarantine.jsonl").read_text().splitlines()]
+    assert [(Path(line["file"]).name, line["record"]) for line in lines] == [
+        ("kept.parquet", None), ("null.parquet", 2), ("other.parquet", None),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"kept\.parquet holds no trajectory \(kept\.parquet: is damaged"):
+        bring_in([str(run / "trajectories/kept.parquet")], Path("b.parquet"))
+
+
+def test_what_an_import_set_aside_is_no_data(capsys):
+    bring_in([save("a.json", record("maze_3"), 5)], Path("st"))
+    capsys.readouterr()
+    bring_in(["st"], Path("b.parquet"))
+    assert "1 of 1 records are in b.parquet" in capsys.readouterr().out
+    assert len(read_data("st", Path("q.jsonl"))) == 1
+    assert main(["tasks", "list", "st"]) == 0
+
+
+def test_a_second_import_of_the_same_file_is_told(capsys):
+    name = save("a.json", record("lmrlgym_maze_3"), record("maze_3"), record("maze_4"))
+    bring_in([name], Path("st"))
+    assert "before" not in capsys.readouterr().out
+    assert [t.sample for t in store.read(store.files(Path("st")))] == [0, 1, 0]
+    bring_in([save("b.json", record("maze_3"), record("maze_5"))], Path("st"))
+    assert "1 of them are the same task and try as an episode that was in st before" in capsys.readouterr().out
+    bring_in([name], Path("new"))
+    assert "before" not in capsys.readouterr().out
+
+
+def test_files_of_other_kinds_are_named(capsys):
+    Path("data").mkdir()
+    save("data/maze_test.JSON", record("maze_3"))
+    for name in ("a.txt", "b.json.gz", "c.md", "d.md"):
+        Path("data", name).write_text("?")
+    line = "4 files are left out, for they do not end in .json, .jsonl, .parquet (a.txt, b.json.gz, c.md and 1 more)"
+    bring_in(["data"], Path("a.parquet"))
+    assert line in capsys.readouterr().out.splitlines()
+    assert len(read_data("data", Path("q.jsonl"))) == 1
+    assert f"data: {line}" in capsys.readouterr().out.splitlines()
+
+
+def test_when_nothing_is_sound_the_quarantine_is_named():
+    with pytest.raises(DataError, match=r"\(st/quarantine\.jsonl lists all that was set aside\)$"):
+        bring_in([save("a.json", 5)], Path("st"))
+
+
+def test_an_import_into_a_run_would_not_be_seen(run):
+    with pytest.raises(DataError, match="run is a run: name another folder"):
+        bring_in([save("a.json", record("maze_3"))], run)
+
+
+def test_of_two_imports_to_one_file_one_is_refused(monkeypatch):
+    write = store.write_rows
+
+    def beaten(path, rows, **how):
+        path.write_bytes(b"the other one's")
+        write(path, rows, **how)
+
+    monkeypatch.setattr(store, "write_rows", beaten)
+    with pytest.raises(RunError, match=r"a\.parquet is there already: name another file"):
+        bring_in([save("a.json", record("maze_3"))], Path("a.parquet"))
+    assert Path("a.parquet").read_bytes() == b"the other one's"
+    assert sorted(path.name for path in Path().iterdir()) == ["a.json", "a.parquet"]
+
+
+def test_of_a_run_only_what_is_for_learning_is_read_and_once(run, capsys):
+    store.write(run / "trajectories/control.parquet", [episode(8)], iteration=1, phase="control")
+    assert [t.item_id for t in read_data("run/trajectories", Path("q.jsonl"))] == ["maze_1"]
+    assert capsys.readouterr().out.splitlines() == [
+        "run/trajectories: 2 of 8 episodes were played to measure (eval, control) and are left out",
+        "run/trajectories: 1 of 8 episodes are there twice (explored and kept) and count once",
+        "run/trajectories: 4 of 8 episodes did not succeed and are left out",
+    ]
+    bring_in(["run/trajectories"], Path("a.parquet"))
+    assert [t.item_id for t in read_data("a.parquet")] == ["maze_1"]
+    assert [t.item_id for t in read_data("run/trajectories/kept.parquet")] == ["maze_1"]
+
+
+def test_only_commands_that_save_say_that_they_go_on(monkeypatch, capsys):
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def stopped(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("agentgym.traj.stats", interrupted)
+    assert main(["traj", "stats", "run"]) == 130
+    assert capsys.readouterr().err == "agentgym: interrupted\n"
+    monkeypatch.setattr("agentgym.traj.stats", stopped)
+    assert main(["traj", "stats", "run"]) == 75
+    assert capsys.readouterr().err == "agentgym: stopped by SIGTERM\n"

@@ -10,15 +10,17 @@ Two spellings of one conversation are read:
 What a record becomes:
 
 - Message 0 holds the instructions, message 1 an acknowledgement that nobody learns from, and message 2 the first
-  observation. They become `prompt`, `acknowledgement` and `observation`. Without `loss`, an answer is taken for an
-  acknowledgement if it only agrees, in one line. A record without one starts with its first observation and has an
-  empty prompt. A system message goes before the prompt.
+  observation. They become `prompt`, `acknowledgement` and `observation`. Without `loss`, a first answer is taken for an
+  acknowledgement if it does nothing but agree ("OK. I'll follow your instructions."), and never behind a system
+  message, which is the instructions then. A record without one starts with its first observation and has an empty
+  prompt. A system message goes before the prompt.
 - Every further answer is a turn; a later ``loss: false`` makes it one that is not learned from. `reasoning_content`
   goes before the answer, between ``<think>`` and ``</think>``.
 - An observation behind the last answer belongs to the last turn; AgentTraj has none.
 - ``reward`` is the score, and the environment's own rule makes the success of it, where the environment is known; a
   file's own ``success`` is not believed, for it goes by another rule. Without reward neither is known: `score` and
-  `success` are None, and the score of each turn is NaN. The episode counts as ``DONE``.
+  `success` are None, and the score of each turn is NaN. So it is, whatever the reward, if the record's ``stop`` says
+  that the episode was cut off by a failure; one that says nothing counts as ``DONE``.
 - `version` and `policy` are ``agenttraj`` unless the record says otherwise: the index counts in the original
   environment, where the same number may mean another problem than in ours (TextCraft).
 - An item id that names no index, as those of ALFWorld's training set, is kept as `item`; the index is then a negative
@@ -54,9 +56,15 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
 _COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _FILE_NAME = re.compile(rf"{_COLLECTION}({_NAME.pattern})[_-](?:train|test|eval|traj)(?![a-z]).*")
-_AGREEMENT = re.compile(
-    r"(?:ok(?:ay)?|sure|certainly|understood|i will|i'll|i understand)\b[^\n]{0,200}", re.IGNORECASE
+_PROMISE = (
+    r"(?:(?:do|try) my best(?: to \w+ (?:the|this|your) task)?|do (?:as|what) you say"
+    r"|follow (?:the|these|your) (?:instructions|rules))"
 )
+_CONSENT = (
+    r"(?:ok|okay|sure|certainly|of course|got it|(?:i )?understood|i understand(?: (?:the|these|your) \w+)?"
+    rf"|(?:i will|i['\u2019]ll) {_PROMISE}(?:,? and {_PROMISE})?)"
+)
+_AGREEMENT = re.compile(rf"{_CONSENT}(?:[.,!] ?{_CONSENT})*[.!]?", re.IGNORECASE)
 _REASONING = re.compile(r"<think>\n(.*?)\n</think>\n\n(.*)", re.DOTALL)
 
 
@@ -69,13 +77,13 @@ class _Message:
     loss: bool | None = None
 
 
-def read_record(record: object, samples: Counter[tuple[str, str]], environment: str | None = None) -> Trajectory:
+def read_record(record: object, samples: Counter[Task], environment: str | None = None) -> Trajectory:
     """Makes a trajectory of one record.
 
     Args:
         record: what JSON gave.
-        samples: how often each item was read so far, by environment and item id; counted on. Records of the same item
-            are samples 0, 1, ... of it.
+        samples: how often each task was read so far; counted on. Records of the same task, however their item ids are
+            written, are samples 0, 1, ... of it.
         environment: of records whose item id does not tell it.
 
     Raises:
@@ -84,20 +92,20 @@ def read_record(record: object, samples: Counter[tuple[str, str]], environment: 
     if not isinstance(record, dict):
         raise ValueError("the record is no object")
     task, item = task_of(record.get("item_id"), _word(record, "environment"), environment)
-    score = _reward(record)
+    reward, stop = _reward(record), _stop(record)
+    score = reward if stop.by_itself else None
     messages = _messages(record)
     prompt, acknowledgement, rest = _opening(messages)
     if len(rest) < 2:
         raise ValueError("the conversation holds no turn")
-    key = (task.environment, item or task.item_id)
     trajectory = Trajectory(
         task=task,
-        sample=samples[key],
+        sample=samples[task],
         policy=_word(record, "policy") or NAME,
         prompt=prompt,
         observation=rest[0].text,
         turns=_turns(rest, score),
-        stop=_stop(record),
+        stop=stop,
         score=score,
         success=None if score is None else _success(task.environment, score),
         error=_word(record, "error"),
@@ -105,7 +113,7 @@ def read_record(record: object, samples: Counter[tuple[str, str]], environment: 
         item=item,
         acknowledgement=acknowledgement,
     )
-    samples[key] += 1
+    samples[task] += 1
     return trajectory
 
 
@@ -128,14 +136,17 @@ def write_record(trajectory: Trajectory) -> dict[str, Any]:
 def write_rollout(trajectory: Trajectory) -> dict[str, Any]:
     """Makes a record with roles, as those of models behind an API: with reward, last observation and where it is from.
 
-    ``loss`` stands only in answers that are not learned from.
+    ``loss`` stands in the first answer, for without it that might be taken for an acknowledgement, and in answers that
+    are not learned from. Reasoning without a word stays in the answer: others write an empty ``reasoning_content`` for
+    none at all.
     """
     conversation: list[dict[str, Any]] = []
-    for message in _conversation(trajectory):
+    for number, message in enumerate(_conversation(trajectory)):
         reasoning = _REASONING.fullmatch(message.text) if message.role == "assistant" else None
-        said = {"role": message.role, "content": reasoning[2] if reasoning else message.text}
-        thought = {"reasoning_content": reasoning[1]} if reasoning else {}
-        conversation.append({**said, **thought, **({"loss": False} if message.loss is False else {})})
+        thought = {"reasoning_content": reasoning[1]} if reasoning and reasoning[1] else {}
+        said = {"role": message.role, "content": reasoning[2] if reasoning and thought else message.text}
+        told = message.loss is False or number == 1
+        conversation.append({**said, **thought, **({"loss": message.loss} if told else {})})
     if trajectory.turns and trajectory.turns[-1].observation:
         conversation.append({"role": "user", "content": trajectory.turns[-1].observation})
     return {
@@ -293,7 +304,8 @@ def _opening(messages: list[_Message]) -> tuple[str, str | None, list[_Message]]
     """Takes prompt and acknowledgement off the beginning; the rest starts with the first observation."""
     before = [message.text for message in messages[:1] if message.role == "system"]
     spoken = messages[len(before) :]
-    agreed = len(spoken) > 3 and spoken[1].loss is None and _AGREEMENT.fullmatch(spoken[1].text.strip())
+    untold = not before and len(spoken) > 3 and spoken[1].loss is None
+    agreed = untold and _AGREEMENT.fullmatch(spoken[1].text.strip())
     if len(spoken) > 1 and (spoken[1].loss is False or agreed):
         return "\n\n".join([*before, spoken[0].text]), spoken[1].text, spoken[2:]
     return "".join(before), None, spoken

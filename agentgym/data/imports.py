@@ -14,8 +14,9 @@ from typing import Any
 
 from agentgym.data import store
 from agentgym.data.agenttraj import environment_in, read_record
+from agentgym.data.rows import Phase, from_row, to_row
 from agentgym.errors import DataError, RunError
-from envpool.types import Trajectory
+from envpool.types import Task, Trajectory
 
 QUARANTINE = "quarantine.jsonl"
 """The file, in a run folder or beside what was written, that says what was set aside."""
@@ -29,7 +30,8 @@ class Quarantined:
 
     Attributes:
         file: where it stands.
-        record: which it is there, counted from 1 (in JSON lines: its line); None if the whole file is meant.
+        record: which it is there, counted from 1 (in JSON lines: its line, in Parquet: its row); None if the whole
+            file is meant.
         reason: why, in one line.
     """
 
@@ -47,16 +49,22 @@ class Imported:
     """What came of some files.
 
     Attributes:
-        trajectories: the good records, file by file, each in its order.
+        episodes: the good records, file by file, each in its order: as rows of `rows`, and as trajectories. Rows of
+            Parquet files are as they were there; the others are imported ones.
         quarantined: the others.
-        records: how many there were; a file that is no JSON at all counts as one.
+        records: how many there were; a file that cannot be read as a whole counts as one.
         files: the files.
     """
 
-    trajectories: list[Trajectory] = field(default_factory=list)
+    episodes: list[tuple[dict[str, Any], Trajectory]] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     records: int = 0
     files: list[str] = field(default_factory=list)
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """The good records."""
+        return [trajectory for _, trajectory in self.episodes]
 
     @property
     def complaint(self) -> str:
@@ -69,42 +77,50 @@ class Imported:
 
 
 def import_files(paths: Iterable[Path]) -> Imported:
-    """Reads files of any kind in `checks.DATA_SUFFIXES`. Records of the same item are its samples, over all files.
+    """Reads files of any kind in `checks.DATA_SUFFIXES`. Records of the same task are its samples, over all files.
 
     Raises:
-        DataError: a file cannot be read, or a Parquet file is damaged or no trajectory file.
+        DataError: a file cannot be read from the disk.
     """
     result = Imported()
-    samples: Counter[tuple[str, str]] = Counter()
+    samples: Counter[Task] = Counter()
     for path in paths:
         result.files.append(str(path))
-        if path.suffix == ".parquet":
-            trajectories = store.read([path])
-            result.trajectories += trajectories
-            result.records += len(trajectories)
-            continue
+        is_parquet = path.suffix.lower() == ".parquet"
         environment = environment_in(path.name)
-        for number, record in _records(path):
+        for number, record in _rows(path) if is_parquet else records(path):
             result.records += 1
             try:
-                if isinstance(record, _Unreadable):
+                if isinstance(record, Unreadable):
                     raise ValueError(record.reason)
-                result.trajectories.append(read_record(record, samples, environment))
+                if is_parquet:
+                    result.episodes.append((record, from_row(record)))
+                else:
+                    trajectory = read_record(record, samples, environment)
+                    result.episodes.append((to_row(trajectory, iteration=0, phase=Phase.IMPORTED), trajectory))
             except ValueError as error:
                 reason = " ".join(str(error).encode(errors="replace").decode().split())
                 result.quarantined.append(Quarantined(str(path), number, reason[:300]))
     return result
 
 
-def check_any(imported: Imported, source: str) -> None:
+def check_any(imported: Imported, source: str, quarantine: Path | None = None) -> None:
     """Refuses a source in which there is no good record.
+
+    Args:
+        imported: what came of the source.
+        source: how the user named it.
+        quarantine: the file that says what was set aside, if there is one.
 
     Raises:
         DataError: there is none.
     """
-    if not imported.trajectories:
-        reason = str(imported.quarantined[0]) if imported.quarantined else "the list is empty"
-        raise DataError(f"{source} holds no trajectory ({reason}): {_CURE}")
+    if not imported.episodes:
+        first = imported.quarantined[0] if imported.quarantined else None
+        reason = "the list is empty" if first is None else str(first)
+        cure = _CURE if first is None or not first.file.lower().endswith(".parquet") else "name another file"
+        listed = f" ({quarantine} lists all that was set aside)" if first and quarantine else ""
+        raise DataError(f"{source} holds no trajectory ({reason}): {cure}{listed}")
 
 
 def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
@@ -114,29 +130,42 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
         RunError: the file cannot be written.
     """
     try:
-        known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
-        lines = [json.dumps(asdict(each)) for each in quarantined]
-        new = "".join(f"{line}\n" for line in lines if line not in known)
+        there = path.read_bytes() if path.exists() else b""
+        known = set(there.split(b"\n"))
+        lines = [json.dumps(asdict(each)).encode() for each in quarantined]
+        new = b"".join(line + b"\n" for line in lines if line not in known)
         if new:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                file.write(new.encode())
+                file.write(b"\n" + new if there and not there.endswith(b"\n") else new)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; name another place") from error
 
 
 @dataclass(frozen=True, slots=True)
-class _Unreadable:
+class Unreadable:
+    """Stands for a record, or a file, that is no JSON; says why in one line."""
+
     reason: str
 
 
-def _records(path: Path) -> Iterator[tuple[int | None, Any]]:
+def _rows(path: Path) -> Iterator[tuple[int | None, Any]]:
+    """Yields every row of a Parquet file with its number; a number of None means the file as a whole."""
+    try:
+        yield from enumerate(store.rows(path), start=1)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        yield None, Unreadable(str(error).removeprefix(f"{path} "))
+
+
+def records(path: Path) -> Iterator[tuple[int | None, Any]]:
     """Yields every record of a file with its number; a number of None means the file as a whole."""
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         yield from _lines(content)
         return
     whole = _parsed(content)
@@ -144,10 +173,10 @@ def _records(path: Path) -> Iterator[tuple[int | None, Any]]:
         yield from enumerate(whole, start=1)
     elif isinstance(whole, dict):  # the evaluation of models behind an API writes a file a task
         yield 1, whole
-    elif isinstance(whole, _Unreadable) and isinstance(_parsed(content.lstrip().partition(b"\n")[0]), dict):
+    elif isinstance(whole, Unreadable) and any(isinstance(record, dict) for _, record in _lines(content)):
         yield from _lines(content)  # JSON lines under another name
     else:
-        yield None, whole if isinstance(whole, _Unreadable) else _Unreadable("is no list of records")
+        yield None, whole if isinstance(whole, Unreadable) else Unreadable("is no list of records")
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, Any]]:
@@ -160,4 +189,4 @@ def _parsed(content: bytes) -> Any:
     try:
         return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        return _Unreadable(f"is no JSON ({error})")
+        return Unreadable(f"is no JSON ({error})")

@@ -31,8 +31,14 @@ class Phase(StrEnum):
     IMPORTED = "imported"  # came from another program's file
 
 
+MEASURED = (Phase.EVAL, Phase.CONTROL)
+"""What is never learned from."""
+
 OPTIONAL = frozenset({"weights", "sampling", "acknowledgement", "score", "success", "error"})
 """Columns that may be null."""
+
+SAME_EPISODE = ("environment", "version", "index", "item_id", "sample", "policy", "stop", "seconds")
+"""Columns that two rows of the same episode share; no other episode took as long to the last digit."""
 
 _TIMINGS = ("seconds", "policy_seconds", "environment_seconds")
 
@@ -81,11 +87,12 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
     """The inverse of `to_row`, which may have gone through JSON in between.
 
     Raises:
-        ValueError: something that every trajectory has is missing, or the stop reason is none.
+        ValueError: something that every trajectory has is missing, or the phase or the stop reason is none.
     """
     empty = [name for name, value in row.items() if value is None and name not in OPTIONAL]
     if empty:
         raise ValueError(f"{row['item_id']} has no {empty[0]}")
+    Phase(row["phase"])
     task = Task(row["environment"], row["index"])
     return Trajectory(
         task=task,
@@ -103,6 +110,25 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
         item=None if row["item_id"] == task.item_id else row["item_id"],
         acknowledgement=row["acknowledgement"],
     )
+
+
+def is_double(row: Mapping[str, Any], seen: set[tuple[Any, ...]]) -> bool:
+    """Whether a row is what was kept of an exploration, and that episode is among others.
+
+    Args:
+        row: the row.
+        seen: `same_episode` of the explored ones; what was kept is added.
+    """
+    if row["phase"] != Phase.KEPT:
+        return False
+    known = same_episode(row) in seen
+    seen.add(same_episode(row))
+    return known
+
+
+def same_episode(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What rows of the same episode share, whatever they are kept for."""
+    return tuple(row[name] for name in SAME_EPISODE)
 
 
 def fingerprint(trajectories: Iterable[Trajectory]) -> str:

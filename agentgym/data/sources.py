@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from agentgym.checks import DATA_SUFFIXES
+from agentgym.data.imports import QUARANTINE
 from agentgym.errors import DataError
 
 HUB = "hf://"
@@ -13,19 +17,27 @@ _ON_HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w.-]+))
 _SHAPE = "hf://OWNER/DATASET, hf://OWNER/DATASET/FILE.json or hf://OWNER/DATASET@REVISION/FOLDER"
 
 
-def find(source: str) -> list[Path]:
+def find(source: str, on_other: Callable[[Path], None] = lambda path: None) -> list[Path]:
     """Finds the files of a source, sorted by name; those of the Hub are fetched, or taken from its cache.
+
+    In a folder, what is hidden is passed over, and so is what an import has set aside (`QUARANTINE`).
 
     Args:
         source: a file, a folder (with its folders), or an address such as ``hf://AgentGym/AgentTraj-L``.
+        on_other: told each file of a folder whose name is not that of a trajectory file.
 
     Raises:
-        DataError: there is none, or the Hub cannot be reached.
+        DataError: there is none, a folder cannot be read, or the Hub cannot be reached.
     """
     path = _fetch(source) if source.startswith(HUB) else Path(source).expanduser()
     if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.suffix in DATA_SUFFIXES and file.is_file())
-        files = sorted(file for file in inside if not _hidden(file.relative_to(path)))
+        files = []
+        for file in _inside(path):
+            if file.suffix.lower() not in DATA_SUFFIXES:
+                on_other(file)
+            elif file.name != QUARANTINE:
+                files.append(file)
+        files.sort()
         if not files:
             raise DataError(f"{source} holds no trajectory file: their names end in {', '.join(DATA_SUFFIXES)}")
         return files
@@ -34,8 +46,31 @@ def find(source: str) -> list[Path]:
     return [path]
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def complaint_about(others: Sequence[Path]) -> str:
+    """How many files were left out for their names, in one line; empty if none was."""
+    if not others:
+        return ""
+    more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+    names = ", ".join(path.name for path in others[:3])
+    files = "file is" if len(others) == 1 else "files are"
+    return f"{len(others):,} {files} left out, for they do not end in {', '.join(DATA_SUFFIXES)} ({names}{more})"
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and its folders, links to folders among them; each folder once, and nothing hidden."""
+    seen: set[tuple[int, int]] = set()
+    for where, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        status = os.stat(where)
+        place = status.st_dev, status.st_ino
+        folders[:] = [] if place in seen else sorted(name for name in folders if not name.startswith("."))
+        if place not in seen:
+            yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
+        seen.add(place)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    why = error.strerror or error
+    raise DataError(f"cannot read {error.filename}: {why}; mend its permissions or move it away") from error
 
 
 def _fetch(address: str) -> Path:

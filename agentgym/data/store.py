@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,12 +39,15 @@ __all__ = [
     "files",
     "fingerprint",
     "from_row",
+    "name_in",
     "read",
+    "rows",
     "scan",
     "schema",
     "to_row",
     "write",
     "write_atomically",
+    "write_rows",
 ]
 
 SEAL = "agentgym.sha256"
@@ -136,11 +140,26 @@ def write(
         DataError: polars is not installed.
     """
     given = [to_row(t, iteration=iteration, phase=phase, weights=weights, sampling=sampling) for t in trajectories]
+    write_rows(path, given)
+
+
+def write_rows(path: Path, given: Sequence[Mapping[str, Any]], *, new: bool = False) -> None:
+    """Writes rows of `to_row` or `rows` to one file, as `write` does.
+
+    Args:
+        path: the file.
+        given: the rows.
+        new: whether a file that is there already is an error; if not, it is replaced.
+
+    Raises:
+        RunError: the file cannot be written, or is there already.
+        DataError: polars is not installed.
+    """
     buffer = io.BytesIO()
     frame = polars().DataFrame(given, schema=schema(), orient="row")
     frame.write_parquet(buffer, metadata={SEAL: _BLANK.decode()})
     content = buffer.getvalue()
-    write_atomically(path, _with_digest(content, hashlib.sha256(content).hexdigest().encode()))
+    write_atomically(path, _with_digest(content, hashlib.sha256(content).hexdigest().encode()), new=new)
 
 
 def append(
@@ -155,15 +174,20 @@ def append(
     """Adds a file to a store, under a name that no other process or machine gives; arguments as of `write`.
 
     Returns:
-        The file. Their names sort by the time of writing.
+        The file.
 
     Raises:
         RunError: it cannot be written.
         DataError: polars is not installed.
     """
-    path = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
+    path = name_in(folder)
     write(path, trajectories, iteration=iteration, phase=phase, weights=weights, sampling=sampling)
     return path
+
+
+def name_in(folder: Path) -> Path:
+    """A file for a store that no other process or machine names so. Such names sort by time."""
+    return folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
 
 def read(paths: Iterable[Path]) -> list[Trajectory]:
@@ -181,6 +205,20 @@ def episodes(path: Path, where: Expr | None = None) -> Iterator[tuple[dict[str, 
     Raises:
         DataError: the file is missing, damaged or no trajectory file, or polars is not installed.
     """
+    for row in rows(path, where):
+        try:
+            trajectory = from_row(row)
+        except ValueError as error:
+            raise DataError(f"{path} holds an episode that cannot be ({_line(error)}): {_CURE}") from error
+        yield row, trajectory
+
+
+def rows(path: Path, where: Expr | None = None) -> Iterator[dict[str, Any]]:
+    """Reads the rows of one file that match, in their order; what another program wrote may be no episodes.
+
+    Raises:
+        DataError: the file is missing, damaged or no trajectory file, or polars is not installed.
+    """
     pl = polars()
     content = _content(path)
     _check_columns(path, io.BytesIO(content))
@@ -188,24 +226,26 @@ def episodes(path: Path, where: Expr | None = None) -> Iterator[tuple[dict[str, 
         frame = pl.read_parquet(io.BytesIO(content), columns=list(schema()))
         if where is not None:
             frame = frame.filter(where)
-        for row in frame.iter_rows(named=True):
-            yield row, from_row(row)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
-    except ValueError as error:
-        raise DataError(f"{path} holds an episode that cannot be ({_line(error)}): {_CURE}") from error
+    yield from frame.iter_rows(named=True)
 
 
 def files(where: Path) -> list[Path]:
     """The trajectory files of a store, or of a run folder, by name; a file is itself.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or the folder cannot be read.
     """
     if where.is_file():
         return [where]
     folder = where / "trajectories" if (where / "trajectories").is_dir() else where
-    paths = sorted(folder.glob("*.parquet"))
+    try:
+        paths = sorted(folder / name for name in os.listdir(folder) if name.lower().endswith(".parquet"))
+    except FileNotFoundError:
+        paths = []
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror or error}; check the path") from error
     if not paths:
         what = f"{where} holds no trajectory files (*.parquet)" if where.is_dir() else f"there is no {where}"
         raise DataError(f"{what}: name a run, or a folder with such files")
@@ -236,19 +276,20 @@ def scan(where: Path | Sequence[Path]) -> LazyFrame:
     return frame
 
 
-def collect(frame: LazyFrame, name: object) -> DataFrame:
+def collect(frame: LazyFrame, name: object, *, streaming: bool = False) -> DataFrame:
     """Carries out a question about trajectory files.
 
     Args:
         frame: what `scan` opened, with what is asked of it.
         name: what to call the files where one of them is damaged.
+        streaming: whether to read them piece by piece; the rows then come in any order.
 
     Raises:
         DataError: a file is damaged, or was removed meanwhile.
     """
     pl = polars()
     try:
-        found: DataFrame = frame.collect()
+        found: DataFrame = frame.collect(engine="streaming" if streaming else "auto")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{name} is damaged or gone ({_line(error)}): {_CURE}") from error
     return found

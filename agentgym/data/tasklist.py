@@ -1,7 +1,7 @@
 """The instruction database: tasks as rows.
 
     environment, version, index, item_id    which task; `index` is null where the id names no number
-    split                                   train, explore or eval
+    split                                   train, explore or eval; null where its source does not tell
     instruction                             the goal as the model sees it; null where it is not known
     difficulty, task_type, facts            what is known of it without playing it; `facts` is a JSON object
 
@@ -23,7 +23,7 @@ from agentgym.data.instructions import instructions
 from agentgym.data.store import polars, write_atomically
 from agentgym.errors import DataError
 from agentgym.itemids import RENUMBERED
-from envpool import EnvSpec, MissingExtra, Split, Task, UnknownTask, environments, get_spec
+from envpool import EnvSpec, MissingExtra, Split, Task, UnknownEnvironment, UnknownTask, environments, get_spec
 from envpool.errors import did_you_mean
 from envpool.spec import Facts
 
@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 
 ORIGINAL = ("agenttraj", "agenteval")
 """Versions of tasks whose numbers are those of AgentGym's environments."""
+
+_REQUIRED: Mapping[str, type] = {"environment": str, "version": str, "item_id": str, "facts": dict}
+_OPTIONAL: Mapping[str, type] = {
+    "index": int,
+    "split": str,
+    "instruction": str,
+    "difficulty": int,
+    "task_type": str,
+}
+_CALLED: Mapping[type, str] = {str: "text", int: "whole number", dict: "object"}
+"""What stands in which column of a task, and what that is called; the optional ones may be null."""
+
+_SPLITS = frozenset([None, *map(str, Split)])
 
 _DIFFICULTY: Mapping[str, str] = {"maze": "distance", "textcraft": "depth", "wordle": "repeats"}
 """Which fact of an environment is the difficulty of a task; elsewhere the one of this name."""
@@ -156,11 +169,55 @@ def write(path: Path, frame: pl.DataFrame) -> None:
     write_atomically(path, content)
 
 
+def check_row(row: Mapping[str, Any]) -> None:
+    """Looks whether a row of a list that was written before is a task; `facts` is an object there.
+
+    Raises:
+        ValueError: it is none; says why.
+    """
+    for name, wanted in _REQUIRED.items():
+        if row.get(name) in (None, ""):
+            raise ValueError(f"the task has no {name!r}")
+        _check_value(name, row[name], wanted)
+    for name, wanted in _OPTIONAL.items():
+        if row.get(name) is not None:
+            _check_value(name, row[name], wanted)
+    if row.get("split") not in _SPLITS:
+        raise ValueError(f"there is no split {row['split'][:40]!r} (known: {', '.join(Split)})")
+    check_index(row["environment"], row["version"], row.get("index"))
+
+
+def _check_value(name: str, value: Any, wanted: type) -> None:
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(f"{name!r} of the task is no {_CALLED[wanted]}")
+    if isinstance(value, str) and not value.isascii() and value != value.encode(errors="replace").decode():
+        raise ValueError(f"{name!r} of the task holds half a character")
+    if isinstance(value, int) and not 0 <= value < 2**63:
+        raise ValueError(f"{name!r} of the task is below 0 or far too large")
+
+
+def check_index(environment: str, version: str, index: int | None) -> None:
+    """Looks whether an environment that can be made here has the task.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if index is None or _renumbered(environment, version):
+        return
+    try:
+        spec = get_spec(environment)
+        spec.facts(index)
+    except UnknownEnvironment:
+        return
+    except UnknownTask:
+        highest = max(max(spec.tasks(split), default=0) for split in Split)
+        raise ValueError(f"{environment} has no task {index}: its numbers end at {highest}") from None
+
+
 def meaning(environment: str, version: str, index: int | None) -> dict[str, Any]:
     """What is known of a task without playing it: the columns `difficulty`, `task_type` and `facts`."""
     facts: Facts = {}
-    renumbered = version in ORIGINAL and environment in RENUMBERED
-    if index is None or renumbered or environment not in environments():
+    if index is None or _renumbered(environment, version) or environment not in environments():
         return {"difficulty": None, "task_type": None, "facts": "{}"}
     spec = get_spec(environment)
     with contextlib.suppress(UnknownTask):
@@ -193,6 +250,10 @@ def _frame(spec: EnvSpec, indices: Sequence[int], splits: Sequence[str]) -> pl.D
         task_type="task_type",
         facts="facts",
     )
+
+
+def _renumbered(environment: str, version: str) -> bool:
+    return version in ORIGINAL and environment in RENUMBERED
 
 
 def _columns(spec: EnvSpec, facts: Facts) -> dict[str, Any]:

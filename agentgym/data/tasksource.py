@@ -12,19 +12,22 @@ A source is written as one of
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentgym.data import store
+from agentgym.checks import DATA_SUFFIXES
+from agentgym.data import imports, store
 from agentgym.data.agenttraj import environment_in, read_record, task_of
 from agentgym.data.instructions import instruction_of
 from agentgym.data.rows import Phase
-from agentgym.data.sources import HUB, find
+from agentgym.data.sources import HUB, complaint_about, find
 from agentgym.data.store import polars
-from agentgym.data.tasklist import joined, meaning, of_environment, of_tasks, schema
+from agentgym.data.tasklist import check_index, check_row, joined, meaning, of_environment, of_tasks, schema
 from agentgym.errors import DataError
 from agentgym.itemids import ItemId, read_item_id
 from agentgym.panel import load_panel, panels
@@ -34,30 +37,27 @@ from envpool.errors import did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
-
-_SPLITS: Mapping[str, Split] = {
-    **dict.fromkeys((Phase.EXPERT, Phase.IMPORTED), Split.TRAIN),
+_SPLITS: Mapping[str, Split | None] = {
+    Phase.EXPERT: Split.TRAIN,
     **dict.fromkeys((Phase.EXPLORE, Phase.KEPT), Split.EXPLORE),
     **dict.fromkeys((Phase.EVAL, Phase.CONTROL), Split.EVAL),
+    Phase.IMPORTED: None,
 }
-"""What the tasks of a phase of a run were used for."""
+"""What the tasks of a phase of a run were used for; None if nobody said."""
 
 
-def read_source(name: str) -> pl.DataFrame:
-    """Reads the tasks of a source; see the top of this module.
+def read_source(name: str, tell: Callable[[str], None]) -> pl.DataFrame:
+    """Reads the tasks of a source; see the top of this module. Names of environments and panels go before files.
+
+    Args:
+        name: the source.
+        tell: told in a line which records were set aside, if any were.
 
     Raises:
-        DataError: there is no such source, or it cannot be read.
+        DataError: there is no such source, it cannot be read, or there is no task in it.
         UnknownEnvironment, MissingExtra: as of environments.
     """
     environment, colon, split = name.partition(":")
-    path = Path(name)
-    if name.startswith(HUB) or path.is_dir():
-        run = path / "trajectories"
-        return joined([_file(file) for file in find(str(run) if run.is_dir() else name)])
-    if path.is_file():
-        return _file(path)
     if environment in environments():
         if colon and split not in list(Split):
             near = did_you_mean(split, map(str, Split))
@@ -65,6 +65,16 @@ def read_source(name: str) -> pl.DataFrame:
         return of_environment(get_spec(environment), [Split(split)] if colon else Split)
     if name in panels():
         return _panel(name)
+    path = Path(name)
+    if name.startswith(HUB) or path.is_dir():
+        run = path / "trajectories"
+        others: list[Path] = []
+        found = find(str(run) if run.is_dir() else name, others.append)
+        if others:
+            tell(f"{name}: {complaint_about(others)}")
+        return _files(name, found, tell)
+    if path.is_file():
+        return _files(name, [path], tell)
     choices = [*environments(), *panels(), *(str(p) for p in path.parent.glob("*"))]
     raise DataError(
         f"there is no environment, file, folder or panel {name!r}{did_you_mean(name, choices)} "
@@ -72,17 +82,54 @@ def read_source(name: str) -> pl.DataFrame:
     )
 
 
-def _file(path: Path) -> pl.DataFrame:
-    if path.suffix == ".parquet":
-        return _parquet(path)
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is no list of tasks: its name should end in {', '.join(SUFFIXES)}")
-    content = _json(path)
-    if isinstance(content, dict):
+def _files(name: str, paths: Iterable[Path], tell: Callable[[str], None]) -> pl.DataFrame:
+    """Reads files as `traj import` does: what is no task is set aside."""
+    read = imports.Imported()
+    frame = joined([_file(path, read) for path in paths])
+    if not frame.height:
+        reason = str(read.quarantined[0]) if read.quarantined else "the list is empty"
+        raise DataError(f"{name} holds no task ({reason}): name an AgentTraj or AgentEval file, or a list of tasks")
+    if read.quarantined:
+        tell(f"{name}: {read.complaint}")
+    return frame
+
+
+def _file(path: Path, read: imports.Imported) -> pl.DataFrame:
+    suffix = path.suffix.lower()
+    if suffix not in DATA_SUFFIXES:
+        raise DataError(f"{path} is no list of tasks: its name should end in {', '.join(DATA_SUFFIXES)}")
+    if suffix == ".parquet":
+        try:
+            return _parquet(path, read)
+        except DataError as error:
+            read.records += 1
+            read.quarantined.append(imports.Quarantined(str(path), None, str(error).removeprefix(f"{path} ")))
+            return joined([])
+    records = list(imports.records(path))
+    objects = [record for _, record in records if isinstance(record, dict)]
+    if len(records) == 1 and objects and "environments" in objects[0]:
         return _panel(str(path))
-    if content and all(isinstance(record, dict) and record.keys() >= schema().keys() for record in content):
-        return _checked(path, ({**record, "facts": json.dumps(record["facts"])} for record in content))
-    return _official(path, content)
+    if any(record.keys() >= schema().keys() for record in objects):
+        return _framed(_sound(path, records, _listed_record, read))
+    environment = environment_in(path.name)
+    return _framed(_sound(path, records, lambda record: _official_row(record, environment), read))
+
+
+def _sound(
+    path: Path,
+    records: Iterable[tuple[int | None, Any]],
+    make: Callable[[Any], dict[str, Any]],
+    read: imports.Imported,
+) -> Iterator[dict[str, Any]]:
+    """Makes rows of records, and sets those aside of which none can be made."""
+    for number, record in records:
+        read.records += 1
+        try:
+            if isinstance(record, imports.Unreadable):
+                raise ValueError(record.reason)
+            yield make(record)
+        except ValueError as error:
+            read.quarantined.append(imports.Quarantined(str(path), number, " ".join(str(error).split())[:300]))
 
 
 def _panel(name: str) -> pl.DataFrame:
@@ -90,46 +137,20 @@ def _panel(name: str) -> pl.DataFrame:
     return of_tasks([task for environment in panel.environments for task in panel.tasks(environment)], Split.EVAL)
 
 
-def _json(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = path.suffix == ".jsonl"
-        content = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else json.loads(text)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}): name an AgentTraj or AgentEval file") from error
-    if not isinstance(content, list | dict):
-        raise DataError(f"{path} is no list of tasks: name an AgentTraj or AgentEval file")
-    return content
-
-
-def _parquet(path: Path) -> pl.DataFrame:
+def _parquet(path: Path, read: imports.Imported) -> pl.DataFrame:
     lib = polars()
     try:
-        columns = lib.read_parquet_schema(path)
+        listed = lib.scan_parquet(path, glob=False, hive_partitioning=False)
+        columns = listed.collect_schema()
     except (OSError, lib.exceptions.PolarsError, lib.exceptions.PanicException) as error:
         raise DataError(f"cannot read {path} ({' '.join(str(error).split())[:120]}): name a Parquet file") from error
     if columns == schema():
-        tasks: pl.DataFrame = lib.read_parquet(path)
-        return tasks
+        rows = store.collect(listed, path).iter_rows(named=True)
+        return _framed(_sound(path, enumerate(rows, start=1), _listed_row, read))
     wanted = ["environment", "version", "index", "item_id", "phase", "observation"]
-    episodes = store.scan(path).select(wanted).collect()
-    episodes = episodes.unique(["environment", "version", "item_id", "phase"], maintain_order=True)
-    rows = []
-    for e in episodes.iter_rows(named=True):
-        instruction = instruction_of(e["environment"], e["observation"]) if e["observation"] else None
-        item = _item(e["item_id"], Task(e["environment"], e["index"]))
-        rows.append(_row(item, e["version"], _SPLITS[e["phase"]], instruction))
-    return joined([_checked(path, rows)])
-
-
-def _checked(path: Path, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    lib = polars()
-    try:
-        return _framed(rows)
-    except (lib.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise DataError(f"{path} holds a row that is no task ({' '.join(str(error).split())[:120]})") from error
+    episodes = store.collect(store.scan([path]).select(wanted), path).iter_rows()
+    once = cache(_episode_row)  # a task is there as often as it was played
+    return _framed(_sound(path, enumerate(episodes, start=1), lambda episode: once(*episode), read))
 
 
 def _framed(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -138,61 +159,86 @@ def _framed(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def of_trajectories(trajectories: Iterable[Trajectory]) -> pl.DataFrame:
-    """The tasks that some trajectories were played in, as learned from (split train)."""
-    rows = {(t.item_id, t.version): _played(t, Split.TRAIN) for t in trajectories}
+    """The tasks that some trajectories were played in."""
+    rows = {(t.item_id, t.version): _played(t) for t in trajectories}
     return _framed(rows.values())
 
 
-def _official(path: Path, records: list[Any]) -> pl.DataFrame:
-    """Reads a list of AgentGym's: ``{"item_id": ..., "conversations": [...]}``, conversations or not."""
-    rows, complaints = [], []
-    for number, record in enumerate(records, start=1):
-        try:
-            rows.append(_official_row(path, record))
-        except ValueError as error:
-            complaints.append(f"record {number}: {error}")
-    if complaints:
-        more = f"; and {len(complaints) - 1} more" if len(complaints) > 1 else ""
-        raise DataError(f"{path}: {complaints[0]}{more}: mend or remove them")
-    return joined([_checked(path, rows)])
-
-
-def _official_row(path: Path, record: Any) -> dict[str, Any]:
+def _listed_record(record: Any) -> dict[str, Any]:
+    """Reads a line of a list in JSON lines, where `facts` is an object."""
     if not isinstance(record, dict):
-        raise ValueError("it is no object")
+        raise ValueError("the record is no object")
+    check_row(record)
+    return {**{name: record.get(name) for name in schema()}, "facts": json.dumps(record["facts"])}
+
+
+def _listed_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Checks a row of a list in Parquet, where `facts` is text."""
+    check_row({**row, "facts": _facts(row["facts"])})
+    return row
+
+
+@lru_cache(maxsize=1024)
+def _facts(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _episode_row(
+    environment: str | None,
+    version: str | None,
+    index: int | None,
+    item_id: str | None,
+    phase: str | None,
+    observation: str | None,
+) -> dict[str, Any]:
+    if environment is None or version is None or index is None or item_id is None:
+        raise ValueError("the episode does not say of which task it is")
+    if phase is None or phase not in _SPLITS:
+        raise ValueError(f"the episode has the phase {phase!r} (known: {', '.join(_SPLITS)})")
+    item = _item(item_id, Task(environment, index))
+    check_index(environment, version, item.index)
+    return _row(item, version, _SPLITS[phase], instruction_of(environment, observation) if observation else None)
+
+
+def _official_row(record: Any, environment: str | None) -> dict[str, Any]:
+    """Reads a record of AgentGym's lists: ``{"item_id": ..., "conversations": [...]}``, conversations or not."""
+    if not isinstance(record, dict):
+        raise ValueError("the record is no object")
     if record.get("conversations") or record.get("messages"):
-        played = read_record(record, Counter(), environment_in(path.name))
-        split = Split.EVAL if path.stem.endswith("_test") else Split.TRAIN
-        return _played(played, split)
-    task, item_id = task_of(record.get("item_id"), None, environment_in(path.name))
-    return _row(_item(item_id or task.item_id, task), "agenteval", Split.EVAL, None)
+        row = _played(read_record(record, Counter(), environment))
+    else:
+        task, item_id = task_of(record.get("item_id"), None, environment)
+        row = _row(_item(item_id or task.item_id, task), "agenteval", None, None)
+    check_index(row["environment"], row["version"], row["index"])
+    return row
 
 
 def _item(item_id: str, task: Task) -> ItemId:
     """A task as a trajectory knows it: one without a number has one below zero that is made of its id."""
     if task.index >= 0:
         return ItemId(item_id, task.environment, task.index)
-    try:
-        return read_item_id(item_id)
-    except ValueError:
-        return ItemId(item_id, task.environment, None)
+    with contextlib.suppress(ValueError):
+        item = read_item_id(item_id)
+        if item.environment == task.environment:
+            return item
+    return ItemId(item_id, task.environment, None)
 
 
-def _played(trajectory: Trajectory, split: Split) -> dict[str, Any]:
+def _played(trajectory: Trajectory) -> dict[str, Any]:
     instruction = (
         instruction_of(trajectory.task.environment, trajectory.observation) if trajectory.observation else None
     )
-    return _row(_item(trajectory.item_id, trajectory.task), trajectory.version, split, instruction)
+    return _row(_item(trajectory.item_id, trajectory.task), trajectory.version, None, instruction)
 
 
-def _row(item: ItemId, version: str, split: Split, instruction: str | None) -> dict[str, Any]:
+def _row(item: ItemId, version: str, split: Split | None, instruction: str | None) -> dict[str, Any]:
     known = meaning(item.environment, version, item.index)
     return {
         "environment": item.environment,
         "version": version,
         "index": item.index,
         "item_id": item.text,
-        "split": str(split),
+        "split": None if split is None else str(split),
         "instruction": instruction,
         **known,
         "task_type": known["task_type"] or item.task_type,

@@ -172,8 +172,8 @@ class AgentModule(L.LightningModule):
         at_intervals = bool(every) and step % every == 0
         if (at_intervals or step == self.total_steps) and not math.isfinite(self.last_loss):
             raise RunError(
-                f"learning diverged: the loss is {float(self.last_loss)} at step {step} of {self.total_steps}; choose a "
-                f"lower learning rate (lr, now {self.settings.lr:g}), and another name=NAME"
+                f"learning diverged: the loss is {float(self.last_loss)} at step {step} of {self.total_steps}; choose "
+                f"a lower learning rate (lr, now {self.settings.lr:g}), and another name=NAME"
             )
         if not at_intervals:
             return
