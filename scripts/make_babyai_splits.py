@@ -11,7 +11,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from envpool.envs.babyai import LEVELS, SEEDS, BabyAI, facts, split_by_seed
+from envpool.envs.babyai import SEEDS, split_by_seed
+from envpool.envs.babyai_world import LEVELS, BabyAI, facts
 from envpool.types import Split
 
 OUTPUT = Path(__file__).parents[1] / "envpool" / "envs" / "data" / "babyai_moved.json"
