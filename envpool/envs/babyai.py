@@ -1,7 +1,7 @@
 """BabyAI (https://arxiv.org/abs/1810.08272): go to, pick up, open and move objects in a grid of rooms.
 
-The worlds are minigrid's (extra ``babyai``); they and the actions are in `babyai_world`. Here is what a model is told, the
-splits and the card.
+The worlds are minigrid's (extra ``babyai``); they and the actions are in `babyai_world`. Here is what a model is told,
+and the splits and the card.
 """
 
 from __future__ import annotations
