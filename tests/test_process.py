@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 from test_http import play, played_here, wander
 
-from envpool import EnvPool, EnvPoolError, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
+import envpool.transports.process as process_transport
+from envpool import EnvPool, EnvPoolError, Limits, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
 from envpool.spec import EMBEDDED
 from envpool.testing import check_env
 from envpool.transports.endpoint import HttpSettings
@@ -181,3 +183,81 @@ def test_the_command_serves_and_checks(server, capsys):
     assert main(["check", "textcraft"]) == 0
     assert main(["check", server]) == 2
     assert textwrap.shorten(capsys.readouterr().err, 200).startswith("envpool: say with --dialect")
+
+
+OWN = """
+import os, time
+from envpool import EnvSpec, register
+from envpool.envs.maze import Maze
+
+if os.environ.get("LOADS_SLOWLY"):
+    time.sleep(60)
+
+class Talkative(Maze):
+    def step(self, action):
+        print("x" * 8_000)
+        return super().step("move up")
+
+register(EnvSpec(name="talkative", version="1", summary="", instructions="i", brief="b", make=Talkative,
+                 tasks=lambda split: range(26), max_turns=20, success_above=0.5, inline=True))
+"""
+
+
+@pytest.fixture
+def talkative(tmp_path, monkeypatch):
+    (tmp_path / "talkative_world.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("talkative_world")
+
+
+def test_an_environment_that_prints_does_not_stop(talkative):
+    tasks = [Task("talkative", 0), Task("talkative", 5)]  # 320 kB, of which a pipe holds 64
+    played = run_sync(play, EnvPool(transport=ProcessTransport(1, settings=QUICK)), tasks, RandomPolicy(0))
+    assert [t.stop for t in played] == [StopReason.MAX_TURNS] * 2
+
+
+async def leave_early(pool, tasks):
+    async with pool.run(tasks, RandomPolicy(0)):
+        await trio.sleep(0.2)
+
+
+async def cancel(pool, tasks):
+    with trio.move_on_after(0.2):
+        await play(pool, tasks, RandomPolicy(0))
+
+
+@pytest.mark.parametrize("stop", [leave_early, cancel])
+def test_a_run_that_ends_while_workers_load_does_not_wait_for_them(stop, talkative, monkeypatch):
+    monkeypatch.setenv("LOADS_SLOWLY", "1")
+    transport = ProcessTransport(2, settings=QUICK)
+    started = []
+    open_process = trio.lowlevel.open_process
+
+    async def noted(*args, **options):
+        process = await open_process(*args, **options)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", noted)
+    before = time.monotonic()
+    run_sync(stop, EnvPool(transport=transport), [Task("talkative", index) for index in range(4)])
+    assert time.monotonic() - before < 30  # they would need 60
+    assert len(started) == 2
+    assert not any(alive(process.pid) for process in started)
+
+
+def test_an_episode_whose_time_is_up_while_workers_load_costs_no_other(talkative, monkeypatch):
+    begin = process_transport._Worker.start
+
+    async def late(worker):
+        await trio.sleep(1.5)
+        await begin(worker)
+
+    monkeypatch.setattr(process_transport._Worker, "start", late)
+    pool = EnvPool(
+        sessions=1, transport=ProcessTransport(1, settings=QUICK), limits=Limits(step_seconds=1, episode_seconds=1)
+    )
+    tasks = [Task("talkative", index) for index in range(5)]
+    played = run_sync(play, pool, tasks, RandomPolicy(0))
+    assert played[0].stop in (StopReason.ERROR, StopReason.TIMEOUT)
+    assert played[-1].stop is StopReason.MAX_TURNS

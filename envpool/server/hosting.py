@@ -200,13 +200,21 @@ class ThreadHost:
 
     async def open(self) -> _Threaded:
         """Builds an environment."""
-        return _Threaded(await self.call("open", build, self._spec), self)
+        return _Threaded(await self.call("open", build, self._spec, unwanted=_close), self)
 
     async def aclose(self) -> None:
         """Nothing to free: threads that still run do not keep the process from ending."""
 
-    async def call(self, place: str, function: Callable[..., T], *arguments: object) -> T:
+    async def call(
+        self, place: str, function: Callable[..., T], *arguments: object, unwanted: Callable[[T], None] | None = None
+    ) -> T:
         """Makes one call in a thread.
+
+        Args:
+            place: what is called, for errors.
+            function: the call.
+            *arguments: its arguments.
+            unwanted: what to do with the outcome if nobody waits for it any more.
 
         Raises:
             EnvironmentFailed: it took too long.
@@ -214,7 +222,7 @@ class ThreadHost:
         async with self._free:
             try:
                 async with asyncio.timeout(self._seconds):
-                    return await _in_thread(function, *arguments)
+                    return await _in_thread(function, *arguments, unwanted=unwanted)
             except TimeoutError:
                 raise EnvironmentFailed(place, f"the environment took more than {self._seconds:g} s") from None
 
@@ -258,14 +266,22 @@ class _Threaded:
             self.lost = not ended  # a thread may still be in it
 
 
-def _in_thread(function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+def _close(environment: Environment) -> None:
+    threading.Thread(target=environment.close, name="environment", daemon=True).start()
+
+
+def _in_thread(
+    function: Callable[..., T], *arguments: object, unwanted: Callable[[T], None] | None = None
+) -> asyncio.Future[T]:
     """Starts a thread that the interpreter does not wait for when it ends, unlike those of `asyncio.to_thread`."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(settling: Callable[[Any], None], outcome: object) -> None:
-        if not future.done():  # else nobody waits any more
+    def settle(settling: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
             settling(outcome)
+        elif unwanted is not None and settling == future.set_result:
+            unwanted(outcome)
 
     def run() -> None:
         settling: Callable[[Any], None] = future.set_result

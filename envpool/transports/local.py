@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Protocol, TypeVar
 
 import trio
@@ -35,23 +36,67 @@ class LocalTransport:
 
     async def open(self, spec: EnvSpec) -> LocalSession:
         """Builds the environment."""
-        call: _Call = _call_inline if spec.inline else self._call_in_thread
-        return LocalSession(await call(spec.make), call)
+        if spec.inline:
+            return LocalSession(await _call_inline(spec.make), _call_inline)
+        building = _Building(spec.make)
+        try:
+            return LocalSession(await self._call_in_thread(building.run), self._call_in_thread)
+        except trio.Cancelled:
+            building.leave()
+            raise
 
     async def _call_in_thread(self, function: Callable[..., T], *args: object) -> T:
-        started = False
+        started = returned = abandoned = False
+        trio_token = trio.lowlevel.current_trio_token()
 
         def run() -> T:
             nonlocal started
             started = True
-            return function(*args)
+            try:
+                return function(*args)
+            finally:
+                with suppress(trio.RunFinishedError):
+                    trio_token.run_sync_soon(give_back)
+
+        def give_back() -> None:
+            nonlocal returned
+            returned = True
+            if abandoned:
+                self._limiter.total_tokens -= 1
 
         try:
             return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
         except trio.Cancelled:
-            if started:
+            if started and not returned:
+                abandoned = True
                 self._limiter.total_tokens += 1  # the abandoned thread keeps its token until it returns, if ever
             raise
+
+
+class _Building:
+    """An environment that is built in a thread, and closed if by then nobody waits for it any more."""
+
+    def __init__(self, make: Callable[[], Environment]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._left = False
+        self._built: Environment | None = None
+
+    def run(self) -> Environment:
+        environment = self._make()
+        with self._lock:
+            self._built = environment
+            left = self._left
+        if left:
+            environment.close()
+        return environment
+
+    def leave(self) -> None:
+        with self._lock:
+            self._left = True
+            built = self._built
+        if built is not None:  # it came when nobody looked
+            threading.Thread(target=built.close, daemon=True).start()
 
 
 class _Call(Protocol):

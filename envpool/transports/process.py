@@ -63,7 +63,6 @@ class ProcessTransport:
         self._recorder: Recorder | None = None
         self._nursery: trio.Nursery | None = None
         self._crews: dict[str, _Crew] = {}
-        self._starting = trio.Lock()
         self._end = trio.Event()
 
     @property
@@ -74,7 +73,7 @@ class ProcessTransport:
     @asynccontextmanager
     async def running(self, recorder: Recorder | None = None) -> AsyncIterator[None]:
         """Keeps the worker processes; at the end closes the sessions in them and ends them."""
-        self._recorder, self._end, self._crews, self._starting = recorder, trio.Event(), {}, trio.Lock()
+        self._recorder, self._end, self._crews = recorder, trio.Event(), {}
         with tempfile.TemporaryDirectory(prefix="envpool-") as folder:
             self._folder = Path(folder)
             async with trio.open_nursery() as nursery:
@@ -92,14 +91,18 @@ class ProcessTransport:
             EnvPoolError: the workers cannot be started.
             EnvironmentFailed: none could open a session.
         """
-        async with self._starting:
-            if spec.name not in self._crews:
-                if self._nursery is None:
-                    raise EnvPoolError("the transport is not running")
-                crew = _Crew(spec, self._workers, self._folder, self._command(spec), self._settings)
-                await self._nursery.start(crew.work, self._recorder, self._end)
-                self._crews[spec.name] = crew
-        return await self._crews[spec.name].transport.open(spec)
+        crew = self._crews.get(spec.name)
+        if crew is None:
+            if self._nursery is None:
+                raise EnvPoolError("the transport is not running")
+            crew = _Crew(spec, self._workers, self._folder, self._command(spec), self._settings)
+            self._crews[spec.name] = crew
+            self._nursery.start_soon(crew.work, self._recorder, self._end)
+        await crew.begun.wait()
+        if crew.failure is not None:
+            self._crews.pop(spec.name, None)  # who comes next may try again
+            raise EnvPoolError(crew.failure)
+        return await crew.transport.open(spec)
 
     def _command(self, spec: EnvSpec) -> list[str]:
         imports = list(self._imports)
@@ -114,39 +117,68 @@ class ProcessTransport:
 
 
 class _Crew:
-    """The workers of one environment."""
+    """The workers of one environment.
+
+    Attributes:
+        begun: set when the workers serve, or cannot be started.
+        failure: why they cannot.
+        transport: opens sessions in them.
+    """
 
     def __init__(self, spec: EnvSpec, count: int, folder: Path, command: Sequence[str], settings: HttpSettings) -> None:
         sockets = [folder / f"{spec.name}-{number}.socket" for number in range(count)]
         self.workers = [_Worker(spec.name, [*command, "--uds", str(socket)], socket) for socket in sockets]
         endpoints = [Endpoint(f"http://{spec.name}", socket=str(socket)) for socket in sockets]
         self.transport = HttpTransport({spec.name: endpoints}, settings=replace(settings, trust_env=False))
+        self.begun = trio.Event()
+        self.failure: str | None = None
 
-    async def work(
-        self, recorder: Recorder | None, end: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Starts the workers and keeps them until the end, also while everything around is being cancelled."""
+    async def work(self, recorder: Recorder | None, end: trio.Event) -> None:
+        """Starts the workers and keeps them until the end, also while everything around is being cancelled.
+
+        Raises:
+            EnvPoolError: they served, and then one could not be started again.
+        """
         with trio.CancelScope(shield=True):
             try:
-                async with trio.open_nursery() as starting:
-                    for worker in self.workers:
-                        starting.start_soon(worker.start)
-                async with trio.open_nursery() as nursery:
-                    for worker in self.workers:
-                        nursery.start_soon(worker.keep)
-                    async with self.transport.running(recorder):
-                        task_status.started()
-                        await end.wait()
-                    nursery.cancel_scope.cancel()
+                await self._start(end)
+                if not end.is_set():
+                    await self._serve(recorder, end)
             except BaseExceptionGroup as group:  # of several that cannot start one is enough
-                failure = group
+                failure: BaseException = group
                 while isinstance(failure, BaseExceptionGroup):
                     failure = failure.exceptions[0]
-                raise failure from None
+                if self.begun.is_set() or not isinstance(failure, EnvPoolError):
+                    raise failure from None
+                self.failure = str(failure)
             finally:
+                self.begun.set()
                 async with trio.open_nursery() as ending:
                     for worker in self.workers:
                         ending.start_soon(worker.end)
+
+    async def _start(self, end: trio.Event) -> None:
+        """Starts the workers, unless the end comes first."""
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await end.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            async with trio.open_nursery() as starting:
+                for worker in self.workers:
+                    starting.start_soon(worker.start)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, recorder: Recorder | None, end: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            for worker in self.workers:
+                nursery.start_soon(worker.keep)
+            async with self.transport.running(recorder):
+                self.begun.set()
+                await end.wait()
+            nursery.cancel_scope.cancel()
 
 
 class _Worker:
@@ -157,6 +189,7 @@ class _Worker:
         self._command = command
         self._log = socket.with_suffix(".log")
         self._process: trio.Process | None = None
+        self._serving = False
 
     @property
     def pid(self) -> int | None:
@@ -169,6 +202,7 @@ class _Worker:
         Raises:
             EnvPoolError: it does not.
         """
+        self._serving = False
         path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
         with self._log.open("wb") as log:
             self._process = process = await trio.lowlevel.open_process(
@@ -190,6 +224,7 @@ class _Worker:
             late = f"it was not ready within {START_SECONDS:g} s" if starting.cancelled_caught else "it ended at once"
             why = said[-1].removeprefix("envpool: ") if said else late
             raise EnvPoolError(f"a worker process of {self._name} could not start: {why}")
+        self._serving = True
 
     async def keep(self) -> None:
         """Starts the process again whenever it dies.
@@ -200,7 +235,10 @@ class _Worker:
         failures = 0
         while True:
             assert self._process is not None
-            await self._process.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._drain, self._process)
+                await self._process.wait()
+                nursery.cancel_scope.cancel()
             await self._close_pipes()
             try:
                 await self.start()
@@ -211,12 +249,21 @@ class _Worker:
                     raise
                 await trio.sleep(PAUSE * failures)
 
+    @staticmethod
+    async def _drain(process: trio.Process) -> None:
+        """Reads what the environment prints, or it would wait for ever once the pipe is full."""
+        assert process.stdout is not None
+        async for _ in process.stdout:
+            pass
+
     async def end(self) -> None:
-        """Ends the process: it goes when its input closes, or is killed."""
+        """Ends the process: it goes when its input closes, or is killed; at once if it does not serve yet."""
         process = self._process
         if process is None:
             return
         assert process.stdin is not None
+        if not self._serving and process.returncode is None:
+            process.kill()
         await process.stdin.aclose()
         with trio.move_on_after(END_SECONDS):
             await process.wait()
