@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from agentgym.commands import COMMANDS
 from agentgym.errors import AgentGymError, UsageError
+from agentgym.progress import visible
 from agentgym.ranks import is_first_rank
 from envpool.errors import EnvPoolError, did_you_mean
 
@@ -35,6 +36,7 @@ _CURES = {
     errno.EACCES: "choose a folder that you may use, or change its permissions",
     errno.EPERM: "choose a folder that you may use, or change its permissions",
     errno.EROFS: "choose a folder that you may write to",
+    errno.ENOENT: "choose a place that is there",
     errno.EEXIST: "something else is in the way: move it, or choose another folder",
     errno.ENOTDIR: "something else is in the way: move it, or choose another folder",
     errno.EMFILE: "allow more open files (ulimit -n), or set pool.sessions and pool.workers lower",
@@ -101,7 +103,7 @@ def command() -> NoReturn:
 
 def _say(lines: list[str], code: int) -> int:
     for line in lines if is_first_rank() or code == USER_ERROR else []:
-        print(f"agentgym: {line}", file=sys.stderr)
+        print(f"agentgym: {visible(line)}", file=sys.stderr)
     return code
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from agentgym import progress
 from agentgym.checks import PLAYERS
 from agentgym.data import store
+from agentgym.errors import DataError
 from agentgym.evaluation import scalars
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import measure
@@ -40,6 +41,7 @@ def evaluate(recipe: Recipe) -> EvalReport:
     progress.header(folder.path, recipe.seed)
     tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
     try:
+        folder.refuse("expert.parquet", "`agentgym fit`")
         with Workers(recipe, folder) as workers:
             players = [_measured(recipe, name, folder, workers) for name in names]
         report = _report(recipe, players, folder)
@@ -50,6 +52,7 @@ def evaluate(recipe: Recipe) -> EvalReport:
         return report
     finally:
         tracker.finish()
+        folder.leave()
 
 
 def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalReport:
@@ -123,6 +126,8 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         AgentGymError: one line (or one a complaint) with a cure.
     """
     progress.quiet()
+    if to is not None and to.suffix != ".parquet":
+        raise DataError(f"{to} is no trajectory file: its name should end in .parquet")
     folder = RunFolder(recipe)
     out = to or folder.trajectories(f"collected-{split}")
     job = PlayJob(
@@ -139,8 +144,11 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         top_k=recipe.evol.top_k,
         min_p=recipe.evol.min_p,
     )
-    with Workers(recipe, folder) as workers:
-        played = workers.play(job, f"collecting with {recipe.model.name}")
+    try:
+        with Workers(recipe, folder) as workers:
+            played = workers.play(job, f"collecting with {recipe.model.name}")
+    finally:
+        folder.leave()
     progress.show(f"{len(played)} trajectories, {sum(bool(t.success) for t in played)} of them solved, in {out}")
     return out
 

@@ -30,7 +30,7 @@ from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
 from agentgym.preflight import check_fit
 from agentgym.ranks import ALONE, Ranks, join
 from agentgym.runfolder import RunFolder
-from agentgym.selection import keep
+from agentgym.selection import is_worth, keep
 from agentgym.settings import Merge, Recipe, Start
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
@@ -56,6 +56,7 @@ def fit(recipe: Recipe) -> Report:
     progress.header(folder.path, recipe.seed)
     tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
     try:
+        folder.refuse("eval-*", "`agentgym eval`")
         with Workers(recipe, folder, ranks) as workers:
             report = _Fit(recipe, folder, workers, tracker, ranks).run()
         ranks.first_does(lambda: report.write(folder.path))
@@ -64,6 +65,7 @@ def fit(recipe: Recipe) -> Report:
         return report
     finally:
         tracker.finish()
+        folder.leave()
 
 
 def prepare(recipe: Recipe) -> None:
@@ -98,6 +100,7 @@ class _Fit:
         self.ranks = ranks
         self.steps = 0
         self._solved: set[Task] = set()
+        self._worth: set[Task] = set()  # tasks of which some try was worth learning from
 
     def run(self) -> Report:
         recipe = self.recipe
@@ -143,7 +146,7 @@ class _Fit:
         carries = before is not None and (evol.merge is Merge.previous or evol.only_unsolved)
         carried = store.read([before]) if before is not None and carries else []
         tasks = tasks_of(recipe, Split.EXPLORE)
-        solved = {t.task for t in carried} if evol.only_unsolved else set()
+        solved = set(self._worth) if evol.only_unsolved else set()
         played: list[Trajectory] = []
         for sample in range(evol.samples):
             job = PlayJob(
@@ -162,9 +165,10 @@ class _Fit:
             if job.tasks:
                 turn = f", try {sample + 1} of {evol.samples}" if evol.samples > 1 else ""
                 played += self.workers.play(job, f"exploring {number} of {evol.iterations}{turn}")
+            self._worth |= {t.task for t in played if is_worth(t, recipe.environments[t.task.environment])}
             if evol.only_unsolved:
-                solved |= {t.task for t in keep(played, recipe.environments, evol.dedup)}
-        kept = keep([*carried, *played], recipe.environments, evol.dedup)
+                solved |= self._worth
+        kept = keep(played, recipe.environments, evol.dedup, carried)
         write = partial(store.write, iteration=number, phase=store.Phase.KEPT)
         self._make(self._kept(number), lambda: write(self._kept(number), kept))
         explored = Explored(
@@ -292,14 +296,35 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
         pool = environment_pool(recipe, here=True)
         played = play_in_pool(pool, tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
     expert = [t for t in played if t.success]
+    unsolved = _unsolved(played)
+    if unsolved:
+        progress.show(unsolved)
     for note in data_prompts(recipe).notes:
         progress.show(note)
     for file in recipe.data:
         expert += read_data(file, folder.path / QUARANTINE)
     if not expert:
-        raise DataError("the expert set is empty: no expert succeeded and no file of `data` holds a trajectory")
+        why = f" ({unsolved})" if unsolved else ""
+        raise DataError(f"the expert set is empty: no expert succeeded and no file of `data` holds a trajectory{why}")
     store.write(out, expert, iteration=0, phase=store.Phase.EXPERT)
     return out
+
+
+def _unsolved(played: Sequence[Trajectory]) -> str:
+    """How many episodes of the experts are left out, and why, in one line; empty if none is."""
+    parts = []
+    for name in sorted({t.task.environment for t in played}):
+        here = [t for t in played if t.task.environment == name and not t.success]
+        errors = [t.error for t in here if t.score is None]
+        failed = f", {len(errors)} of them failed: {errors[0]}" if errors else ""
+        if here:
+            parts.append(f"{name} {len(here)}{failed}")
+    count = sum(not t.success for t in played)
+    return (
+        f"{count} of {len(played)} expert episodes did not succeed and are left out ({'; '.join(parts)})"
+        if parts
+        else ""
+    )
 
 
 def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:

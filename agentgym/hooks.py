@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import signal
@@ -90,6 +91,25 @@ class LearningBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar when learning stops half-way."""
         self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+
+class RandomNumbers(Callback):
+    """Seeds torch anew for every optimiser step, as dropout needs it to be the same in a phase that was interrupted.
+
+    Args:
+        seed: of the phase; each step and each rank has numbers of its own.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._step = -1
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Before the first row of a step."""
+        if trainer.global_step != self._step:
+            self._step = trainer.global_step
+            key = f"{self._seed} {self._step} {trainer.global_rank}"
+            torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
 
 
 TERMINATED = 128 + signal.SIGTERM

@@ -102,14 +102,15 @@ def learn(
     """
     done = job.folder / "done.json"
     if done.exists():
-        return Learned(**json.loads(done.read_text()))
+        ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
+        return _read(done)
     import lightning as L
     import torch
 
     from agentgym import progress
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
-    from agentgym.hooks import Checkpoints
+    from agentgym.hooks import Checkpoints, RandomNumbers
     from agentgym.models import load_tokenizer
 
     progress.quiet()
@@ -143,10 +144,11 @@ def learn(
     started = time.monotonic()
     leave_at_exit()  # ddp and fsdp make a group of one, too
     checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
-    trainer = _trainer(recipe, data, logger, [*callbacks, checkpoints])
+    trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), checkpoints])
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
         trainer.fit(module, datamodule=data, ckpt_path=checkpoints.last)
+        module.check_weights()
     module.export(job.folder / "model")
     ranks.first_does(lambda: write_manner(recipe, job.folder / "model"))
     learned = Learned(
@@ -160,7 +162,12 @@ def learn(
     )
     ranks.first_does(lambda: store.write_atomically(done, json.dumps(asdict(learned)).encode()))
     ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
-    return Learned(**json.loads(done.read_text()))
+    return _read(done)
+
+
+def _read(done: Path) -> Learned:
+    """What a phase did; its model lies beside the note, also if the run was moved since."""
+    return replace(Learned(**json.loads(done.read_text())), model=str(done.parent / "model"))
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def read_manner(model: str) -> Manner | None:
     Raises:
         ModelError: the file is damaged.
     """
-    path = Path(model) / FILE
+    path = Path(model).expanduser() / FILE
     try:
         found = json.loads(path.read_bytes())
         context, max_tokens = found["context"], found["max_tokens"]

@@ -264,6 +264,7 @@ def divide(recipe: Recipe, job: PlayJob, shards: Sequence[PlayJob]) -> None:
         job: the job.
         shards: what plays it now; the job alone if nothing is divided.
     """
+    recipe = in_manner_of(recipe, job.model)
     journals = {Journal(shard.out): set(shard.tasks) for shard in shards}
     mine = {path for shard in shards for path in (shard.out, shard.out.with_suffix(SUFFIX))}
     for file in (*_shard_files(job), job.out.with_suffix(SUFFIX)):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from agentgym import events
 from agentgym.errors import RunError
 from agentgym.ranks import is_first_rank
 from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
 from agentgym.settings import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_taken: dict[Path, TextIO] = {}
+"""The folders that this process works in, each with its lock."""
 
 
 class RunFolder:
@@ -21,12 +31,12 @@ class RunFolder:
         recipe: the recipe of the run.
 
     Raises:
-        RunError: the folder belongs to another recipe, or is no run folder.
+        RunError: the folder belongs to another recipe, is no run folder, or another process works in it.
         OSError: it cannot be written.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.path = Path(recipe.output) / recipe.name
+        self.path = Path(recipe.output).expanduser() / recipe.name
         self.recipe_file = self.path / "recipe.yaml"
         if self.recipe_file.exists():
             different = same_run(load_recipe(self.recipe_file), recipe)
@@ -38,11 +48,47 @@ class RunFolder:
             # what may change (addresses, worker processes, batch sizes) is from now on what it is now
             if self.recipe_file.read_text(encoding="utf-8") != recipe_text(recipe):
                 save_recipe(recipe, self.recipe_file)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             save_recipe(recipe, self.recipe_file)
+
+        self._take()
+
+    def _take(self) -> None:
+        """Makes sure that no other process works in the folder, until `leave`; of several ranks the first one does."""
+        if fcntl is None or not is_first_rank() or self.path in _taken:
+            return
+        file = (self.path / ".lock").open("w")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise RunError(
+                    f"another process is at work in {self.path}: wait for it, or choose another folder with name=NAME"
+                ) from None
+            return  # a file system without locks
+        _taken[self.path] = file
+
+    def leave(self) -> None:
+        """Lets other processes work in the folder."""
+        if self.path in _taken:
+            _taken.pop(self.path).close()
+
+    def refuse(self, trajectories: str, kind: str) -> None:
+        """Makes sure that no run of another kind is here, whose report would be overwritten.
+
+        Args:
+            trajectories: what its trajectory files are called.
+            kind: the command that writes them.
+
+        Raises:
+            RunError: there is one.
+        """
+        if any((self.path / "trajectories").glob(trajectories)):
+            raise RunError(f"{self.path} holds a run of {kind}: choose another folder with name=NAME")
 
     def iteration(self, number: int) -> Path:
         """The folder of an iteration's learning phase."""
@@ -68,3 +114,8 @@ class RunFolder:
     def seconds(self) -> dict[str, float]:
         """Wall time by part of the run, over all attempts that finished it."""
         return events.seconds_by_part(self.path)
+
+
+def _begun(path: Path) -> bool:
+    """Whether a file is a recipe that was being written when the run was killed."""
+    return path.name.startswith("recipe.yaml.") and path.suffix == ".tmp"

@@ -9,21 +9,25 @@ from envpool import Trajectory
 
 
 def keep(
-    explored: Iterable[Trajectory], environments: Mapping[str, EnvironmentSettings], dedup: Dedup
+    explored: Iterable[Trajectory],
+    environments: Mapping[str, EnvironmentSettings],
+    dedup: Dedup,
+    carried: Iterable[Trajectory] = (),
 ) -> list[Trajectory]:
     """Keeps the explored trajectories that are worth learning from, in the order given.
 
-    A trajectory is worth it if the environment's success rule says so, or if its score is greater than the
-    environment's `keep_above`; what did not end by itself has no score and is never kept. Of those that `dedup`
-    counts as the same, the one with the fewest turns is kept, the earliest of several such. An environment's `cap`
-    keeps its first.
+    Of those that `dedup` counts as the same, the one with the fewest turns is kept, the earliest of several such. Of
+    the explored ones an environment's `cap` keeps the first.
 
     Args:
-        explored: what was tried.
+        explored: what was tried in this iteration.
         environments: the recipe's settings by environment name.
         dedup: which successes count as the same.
+        carried: what was kept in earlier iterations and goes first.
     """
-    worth = [trajectory for trajectory in explored if _worth(trajectory, environments[trajectory.task.environment])]
+    before = list(carried)
+    old = {id(trajectory) for trajectory in before}
+    worth = [t for t in (*before, *explored) if is_worth(t, environments[t.task.environment])]
     best: dict[object, Trajectory] = {}
     for number, trajectory in enumerate(worth):
         key = _key(trajectory, number, dedup)
@@ -33,6 +37,9 @@ def keep(
     counts: dict[str, int] = {}
     for trajectory in best.values():
         name = trajectory.task.environment
+        if id(trajectory) in old:
+            kept.append(trajectory)
+            continue
         counts[name] = counts.get(name, 0) + 1
         cap = environments[name].cap
         if cap is None or counts[name] <= cap:
@@ -40,7 +47,12 @@ def keep(
     return kept
 
 
-def _worth(trajectory: Trajectory, settings: EnvironmentSettings) -> bool:
+def is_worth(trajectory: Trajectory, settings: EnvironmentSettings) -> bool:
+    """Whether a trajectory is worth learning from.
+
+    It is if the environment's success rule says so, or if its score is greater than the environment's `keep_above`;
+    what did not end by itself has no score and is never kept.
+    """
     if trajectory.score is None:
         return False
     return bool(trajectory.success) if settings.keep_above is None else trajectory.score > settings.keep_above

@@ -378,3 +378,113 @@ def test_what_may_change_in_a_run_that_goes_on_is_what_its_workers_read(tmp_path
     written = load_recipe(folder.recipe_file)
     assert written.environments["maze"].endpoints == ["http://127.0.0.1:9"]
     assert (written.pool.workers, written.generation.batch) == (2, 3)
+
+
+def killed_at(tmp_path: Path, code: str, *words: str) -> None:
+    """Runs `agentgym fit` until a place at which it kills itself."""
+    program = f"import os, signal, sys\nfrom agentgym import cli\n{code}\ncli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "fit", str(tmp_path / "recipe.yaml"), *words]
+    ended = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+DIE = "def die(*args, **options): os.kill(os.getpid(), signal.SIGKILL)\n"
+WEIGHTS = "it000/model/model.safetensors"
+
+
+def test_a_phase_that_was_killed_after_its_last_checkpoint_keeps_its_loss(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    code = DIE + "from agentgym.modules import AgentModule\nAgentModule.export = die"
+    killed_at(tmp_path, code, "evol.iterations=0")
+    words = ["evol.iterations=0"]
+    report = fit(load_recipe(tmp_path / "recipe.yaml", words))
+    undisturbed = fit(load_recipe(tmp_path / "recipe.yaml", [*words, "name=undisturbed"]))
+    assert report.iterations[0].learned == undisturbed.iterations[0].learned
+
+
+def test_dropout_is_the_same_in_a_phase_that_was_killed(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["evol.iterations=0", "model.lora.rank=4", "model.lora.dropout=0.5", "bc.steps=8", "evol.control=false"]
+    code = "from agentgym.hooks import Checkpoints\nsave = Checkpoints._save\n" + DIE
+    code += "Checkpoints._save = lambda self, trainer, step: (save(self, trainer, step), step == 4 and die())"
+    killed_at(tmp_path, code, *words)
+    fit(load_recipe(tmp_path / "recipe.yaml", words))
+    fit(load_recipe(tmp_path / "recipe.yaml", [*words, "name=undisturbed"]))
+    killed, undisturbed = ((tmp_path / "runs" / name / WEIGHTS).read_bytes() for name in ("small", "undisturbed"))
+    assert killed == undisturbed
+
+
+def test_a_run_whose_first_file_was_half_written_begins_anew(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    killed_at(tmp_path, DIE + "from pathlib import Path\nPath.replace = die")
+    assert [path.suffix for path in (tmp_path / "runs" / "small").iterdir()] == [".tmp"]
+    RunFolder(load_recipe(tmp_path / "recipe.yaml")).leave()
+
+
+def test_a_run_may_be_moved(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["evol.iterations=1", "evol.control=false"]
+    first = fit(load_recipe(tmp_path / "recipe.yaml", words))
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "small" / "trajectories" / "it001-eval.parquet").unlink()
+    again = fit(load_recipe(tmp_path / "recipe.yaml", [*words, f"output={tmp_path / 'elsewhere'}"]))
+    assert again.lines() == first.lines()
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    program = (
+        "import sys\nfrom agentgym.recipe import load_recipe\nfrom agentgym.runfolder import RunFolder\n"
+        "RunFolder(load_recipe(sys.argv[1]))\nprint('taken', flush=True)\nsys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "recipe.yaml")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"taken\n"
+        assert cli.main(["fit", str(tmp_path / "recipe.yaml")]) == 2
+        assert "another process is at work in" in capsys.readouterr().err
+        other.stdin.close()
+    RunFolder(load_recipe(tmp_path / "recipe.yaml")).leave()
+
+
+def test_an_evaluation_and_a_fit_do_not_share_a_folder(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = [str(tmp_path / "recipe.yaml"), "evol.iterations=0", "eval.players=[random]"]
+    assert cli.main(["fit", *words]) == 0
+    report = (tmp_path / "runs" / "small" / "report.json").read_bytes()
+    assert cli.main(["eval", *words]) == 2
+    assert "small holds a run of `agentgym fit`: choose another folder" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "small" / "report.json").read_bytes() == report
+    assert cli.main(["eval", *words, "name=board"]) == 0
+    assert cli.main(["fit", *words, "name=board"]) == 2
+    assert "board holds a run of `agentgym eval`" in capsys.readouterr().err
+
+
+def test_expert_episodes_that_are_left_out_are_told(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = [str(tmp_path / "recipe.yaml"), "evol.iterations=0", "environments.maze.max_turns=1"]
+    assert cli.main(["fit", *words]) == 0
+    assert "6 of 10 expert episodes did not succeed and are left out (maze 6)" in capsys.readouterr().out
+    assert cli.main(["fit", *words, "environments.textcraft.max_turns=1", "name=none"]) == 2
+    assert "the expert set is empty" in (line := capsys.readouterr().err)
+    assert "(maze 6; textcraft 4)" in line
+
+
+def test_the_cap_is_of_one_iteration_and_keeps_what_was_carried():
+    settings = {"maze": EnvironmentSettings(cap=2)}
+    first = keep([episode(n) for n in range(4)], settings, Dedup.task)
+    second = keep([episode(n) for n in range(4, 8)], settings, Dedup.task, first)
+    assert [t.task.index for t in second] == [0, 1, 4, 5]
+
+
+def test_a_trajectory_file_needs_its_name(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["collect", str(tmp_path / "recipe.yaml"), "model.name=random", "--to", str(tmp_path / "x.journal")]
+    assert cli.main(words) == 2
+    assert "its name should end in .parquet" in capsys.readouterr().err
+
+
+def test_the_last_update_may_not_leave_weights_that_are_no_numbers(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(output=tmp_path / "runs"))
+    words = ["bc.steps=1", "bc.lr=1e38", "bc.optimizer=adamw", "bc.warmup=0", "evol.iterations=0"]
+    assert cli.main(["fit", str(tmp_path / "recipe.yaml"), *words]) == 2
+    assert "learning diverged" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from agentgym.data import store
 from agentgym.data.journal import Journal
 from agentgym.data.rows import to_row
 from agentgym.errors import RunError
+from agentgym.manner import in_manner_of, write_manner
 from agentgym.models import build_tiny
 from agentgym.play import PlayJob, clear_shards, divide, merge_shards, play, tasks_of
 from agentgym.recipe import load_recipe
@@ -276,3 +277,17 @@ def test_the_record_says_which_weights_played_and_how(recipe, model, tmp_path):
         "max_tokens": 6,
     }
     assert (row["iteration"], row["sample"], row["phase"]) == (2, 1, "explore")
+
+
+def test_failed_episodes_of_a_model_with_a_manner_of_its_own_are_tried_again_by_shards(recipe, model, tmp_path):
+    taught = tmp_path / "taught" / "tiny"
+    shutil.copytree(model, taught)
+    write_manner(replace(recipe, generation=replace(recipe.generation, max_tokens=3)), taught)
+    job = replace(job_of(recipe, str(taught), tmp_path / "it.parquet"), again=True)
+    failing(in_manner_of(recipe, str(taught)), job, every=10)
+    shards = [job.shard(n, 2) for n in range(2)]
+    divide(recipe, job, shards)
+    for shard in shards:
+        play(recipe, shard, lambda success: None)
+    merge_shards(recipe, job, shards)
+    assert all(t.score is not None for t in store.read([job.out]))

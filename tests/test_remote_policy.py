@@ -841,3 +841,20 @@ def test_any_lightning_module_plays_through_a_function() -> None:
 
     played = collect(EnvPool(sessions=8), get_spec("maze").select(Split.EXPLORE, 8), walk)
     assert all(t.score is not None and t.policy == "walk" for t in played)
+
+
+@pytest.mark.parametrize("before", [250, 265, 280, 290])
+def test_half_a_key_is_not_repeated_where_a_long_answer_is_cut(before, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-abcdefghijklmnopqrstuvwxyz-0123456789")
+    reader = Reader("http://x/v1", EndpointSettings(url="http://x/v1", key="MY_KEY"))
+    content = b"x" * before + b" wrong key sk-abcdefghijklmnopqrstuvwxyz-0123456789 " + b"y" * 300
+    with pytest.raises(ModelError) as refused:
+        reader.read(Answer(status=401, content=content, retry_after=None))
+    assert "sk-abc" not in str(refused.value)
+
+
+def test_what_a_server_says_does_not_command_the_terminal(capsys):
+    from agentgym.cli import _say
+
+    _say(["answered 401: \x1b]0;title\x07"], 2)
+    assert capsys.readouterr().err == "agentgym: answered 401: \\x1b]0;title\\x07\n"

@@ -122,9 +122,17 @@ class Reader:
 
     def unreachable(self, what: str, *, times: int = 1, pause: float = 0.0) -> Again:
         """A failure that may pass, in one line that does not hold the key: servers repeat it."""
+        return Again(ModelUnreachable("act", self._without_key(what)), times * self._settings.retries, pause)
+
+    def _line(self, said: str | bytes, longest: int = 300) -> str:
+        """What a server said in one line that is not too long; the key goes first, for half of one is too much."""
+        text = said if isinstance(said, str) else said[:100_000].decode(errors="replace")
+        line = " ".join(self._without_key(text).split())
+        return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+    def _without_key(self, text: str) -> str:
         key = os.environ.get(self._settings.key, "") if self._settings.key else ""
-        cause = what.replace(key, "***") if key else what
-        return Again(ModelUnreachable("act", cause), times * self._settings.retries, pause)
+        return text.replace(key, "***") if key else text
 
     def read(self, answer: Answer) -> Mapping[str, Any]:
         """Returns the JSON object that a server answered.
@@ -144,11 +152,11 @@ class Reader:
         if status == 200 and error is None:
             if isinstance(found, dict):
                 return found
-            raise self.unreachable(f"{self._url} answered with no JSON object: {_line(answer.content)}")
+            raise self.unreachable(f"{self._url} answered with no JSON object: {self._line(answer.content)}")
         code = error.get("code") if error else None
         if status == 200:  # gateways wrap the errors of the servers behind them so
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        message = _line(error["message"] if error else answer.content)
+        message = self._line(error["message"] if error else answer.content)
         said = self.unreachable(f"{self._url} answered {status}: {message}").failure.cause
         raise self._meaning(status, str(code or ""), said, _seconds(answer.retry_after))
 
@@ -191,7 +199,7 @@ class Reader:
         choices = found.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
-            raise self.unreachable(f"{self._url} answered without choices: {_line(str(found))}")
+            raise self.unreachable(f"{self._url} answered without choices: {self._line(str(found))}")
         ended = choice.get("finish_reason")
         if ended in ("abort", "error"):
             raise self.unreachable(f"{self._url} gave the answer up")
@@ -225,13 +233,6 @@ def _error(found: Any) -> dict[str, Any] | None:
     if not isinstance(error, dict):
         return {"message": str(error)}
     return {**error, "message": str(error.get("message") or error)}
-
-
-def _line(text: str | bytes, longest: int = 300) -> str:
-    """A text in one line that is not too long."""
-    whole = text if isinstance(text, str) else text[: 4 * longest].decode(errors="replace")
-    line = " ".join(whole.split())
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def _seconds(retry_after: str | None) -> float:

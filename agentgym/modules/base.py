@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
@@ -185,6 +186,28 @@ class AgentModule(L.LightningModule):
         }
         self.log_dict(metrics, batch_size=1)
 
+    def check_weights(self) -> None:
+        """Makes sure that the last update left numbers.
+
+        Raises:
+            RunError: it did not.
+        """
+        trained = (_local(p) for p in self._loaded.parameters() if p.requires_grad)
+        lost = torch.tensor(float(not all(bool(torch.isfinite(p).all()) for p in trained)), device=self.device)
+        if float(self.trainer.strategy.reduce(lost, reduce_op="sum")):  # on any rank
+            raise RunError(
+                f"learning diverged: some weights are no numbers any more; choose a lower learning rate (lr, now "
+                f"{self.settings.lr:g}), and another name=NAME"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the loss of the last step: a phase that goes on from there may be at its end."""
+        checkpoint["last_loss"] = float(self.last_loss)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse."""
+        self.last_loss = checkpoint["last_loss"]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and the learning-rate schedule that the settings name."""
         optimizer = build_optimizer(self._loaded, self.settings)
@@ -233,6 +256,11 @@ class AgentModule(L.LightningModule):
         fresh.load_state_dict(state, strict=False)
         fresh.save_pretrained(folder / "adapter")
         merge_lora(fresh).save_pretrained(folder)
+
+
+def _local(parameter: Tensor) -> Tensor:
+    """The part of a parameter that this rank holds."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
