@@ -10,12 +10,14 @@ import dataclasses
 import importlib
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentgym.errors import DataError, RecipeError
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
+from agentgym.modelserver.complaints import VARIABLE
 from agentgym.modulefinder import find_module, names_of
 from agentgym.panel import load_panel
 from agentgym.ranges import out_of_range
@@ -33,10 +35,13 @@ from envpool.errors import did_you_mean
 from envpool.transports.endpoint import Endpoint
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 FSDP_PRECISIONS = ("32-true", "bf16-mixed")
 PLAYERS = ("expert", "random")
 """Names of players that need no model; they can be measured and can collect, but not learn."""
+
+RESERVED = ("tiny", *PLAYERS)
+"""Names of models and players that stand for no folder."""
 
 DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 """What the name of a trajectory file ends with."""
@@ -117,7 +122,9 @@ def _run(recipe: Recipe) -> Iterator[Complaint]:
 def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Complaint]:
     tiny = model.tiny
     looks_like_path = model.name.startswith((".", "/", "~")) or model.name.count("/") > 1 or "\\" in model.name
-    if model.endpoint is not None and not model.endpoint.tokens:
+    if model.name in RESERVED:
+        pass  # even if there is a folder of that name
+    elif model.endpoint is not None and not model.endpoint.tokens:
         pass  # the server's own name of it
     elif looks_like_path or Path(model.name).is_dir():
         if not (Path(model.name).expanduser() / "config.json").is_file():
@@ -128,8 +135,9 @@ def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Com
             "model.name", f"{model.name!r} is neither `tiny`, a Hugging Face id (`owner/model`) nor a folder"
         )
     if model.name == "tiny" and min(tiny.heads, tiny.kv_heads) > 0:
-        if tiny.hidden % tiny.heads:
-            yield Complaint("model.tiny.heads", f"{tiny.heads} heads do not divide the width {tiny.hidden} evenly")
+        if tiny.hidden % (2 * tiny.heads):
+            text = f"{tiny.heads} heads do not divide the width {tiny.hidden} evenly into heads of an even width"
+            yield Complaint("model.tiny.heads", text)
         if tiny.heads % tiny.kv_heads:
             yield Complaint(
                 "model.tiny.kv_heads", f"{tiny.kv_heads} kv_heads do not divide the {tiny.heads} heads evenly"
@@ -163,9 +171,12 @@ def _learner(path: str) -> Iterator[Complaint]:
         )
         return
     try:
-        names = names_of(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+        names = names_of(ast.parse(Path(found.origin).read_bytes()))  # bytes, for a source may name its encoding
     except SyntaxError as error:
         yield Complaint("module", f"{found.origin}, line {error.lineno}: {error.msg}")
+        return
+    except (OSError, ValueError, RecursionError) as error:
+        yield Complaint("module", f"cannot read {found.origin} ({error}): mend the module")
         return
     if name not in names:
         yield Complaint("module", f"the module {module!r} has no {name!r}{did_you_mean(name, names)}")
@@ -176,11 +187,18 @@ def _learner(path: str) -> Iterator[Complaint]:
 def _imports(modules: list[str]) -> Iterator[Complaint]:
     """Imports them, for they may register the environments that the recipe names."""
     for module in modules:
+        if not module.strip() or module.startswith("."):
+            yield Complaint("imports", f"{module!r} is no import path: write `package.module`")
+            continue
         try:
             importlib.import_module(module)
         except ImportError as error:
-            text = f"cannot import {module!r} ({error}): install it, or start agentgym in the folder that holds it"
+            reason = " ".join(str(error).split())
+            text = f"cannot import {module!r} ({reason}): install it, or start agentgym in the folder that holds it"
             yield Complaint("imports", text)
+        except (Exception, SystemExit) as error:  # importing runs the module, which may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            yield Complaint("imports", f"cannot import {module!r} ({reason}): mend the module")
 
 
 def _environments(recipe: Recipe) -> Iterator[Complaint]:
@@ -208,7 +226,13 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
         try:
             Endpoint(address).check()
         except EnvPoolError as error:
-            yield Complaint(f"{key}.endpoints", str(error))
+            secret = "@" in address or "?" in address  # perhaps, and then it is not repeated
+            text = "an address must hold no secret: write http://host:port, and name a variable in `token`"
+            yield Complaint(f"{key}.endpoints", text if secret and address in str(error) else str(error))
+    for name, variable in {"token": settings.token, **_headers(settings)}.items():
+        if variable is not None and not VARIABLE.fullmatch(variable):
+            text = "write the name of the environment variable that holds it, as in ENVIRONMENT_TOKEN"
+            yield Complaint(f"{key}.{name}", text)
     if settings.endpoints and settings.processes:
         yield Complaint(f"{key}.processes", "endpoints are given as well: keep one of the two")
     if settings.expert and spec.expert is None:
@@ -229,10 +253,14 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             yield from _count(f"{key}.{count}", spec, split, getattr(settings, count), settings.where)
 
 
+def _headers(settings: EnvironmentSettings) -> dict[str, str]:
+    return {f"headers.{header}": variable for header, variable in settings.headers.items()}
+
+
 def _count(key: str, spec: EnvSpec, split: Split, wanted: int, where: Mapping[str, list[Any]]) -> Iterator[Complaint]:
     """Stops at the first `wanted` tasks that match: to look at the facts of all would take seconds."""
     matching = (index for index in spec.tasks(split) if _matches(spec.facts(index), where))
-    found = sum(1 for _ in itertools.islice(matching, max(wanted, 0)))
+    found = sum(1 for _ in itertools.islice(matching, min(max(wanted, 0), sys.maxsize)))
     if found < wanted:
         that = " that match `where`" if where else ""
         yield Complaint(key, f"{spec.name} has {found} tasks in split {str(split)!r}{that}, fewer than {wanted}")

@@ -36,7 +36,6 @@ _CURES = {
     errno.EACCES: "choose a folder that you may use, or change its permissions",
     errno.EPERM: "choose a folder that you may use, or change its permissions",
     errno.EROFS: "choose a folder that you may write to",
-    errno.ENOENT: "choose a place that is there",
     errno.EEXIST: "something else is in the way: move it, or choose another folder",
     errno.ENOTDIR: "something else is in the way: move it, or choose another folder",
     errno.EMFILE: "allow more open files (ulimit -n), or set pool.sessions and pool.workers lower",

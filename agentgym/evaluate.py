@@ -81,12 +81,12 @@ def _track(tracker: Tracker, report: EvalReport, folder: RunFolder) -> None:
 
 def _check(recipe: Recipe, player: str) -> None:
     """Makes sure that a model can be loaded and that its manner can be read."""
-    in_manner_of(recipe, player)
+    taught = in_manner_of(recipe, player)
     served = recipe.model.endpoint is not None and player == recipe.model.name
     if player not in PLAYERS and not served:
         from agentgym.models import check_model
 
-        check_model(player)
+        check_model(player, taught.model.context)
 
 
 def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) -> Player:

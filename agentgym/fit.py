@@ -84,7 +84,7 @@ def prepare(recipe: Recipe) -> None:
     if recipe.model.name != TINY:
         from agentgym.models import check_model
 
-        check_model(recipe.model.name)
+        check_model(recipe.model.name, recipe.model.context)
 
 
 class _Fit:

@@ -21,7 +21,6 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HTTPError,  # of the HTTP library that the client is built on, whichever it is
     RepositoryNotFoundError,
 )
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -320,21 +319,46 @@ def _on_hub(name: str, file: str) -> bool:
 def _explained(name: str, what: str, load: Callable[[], T]) -> T:
     try:
         return load()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        cause = " ".join(str(error).split())
+    except Exception as error:  # damaged files of others make the libraries that read them raise anything
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"cannot read the {what} of {name!r}; choose or save another: {cause[:300]}") from error
 
 
-def check_model(name: str) -> None:
+def check_model(name: str, context: int | None = None) -> None:
     """Makes sure that a model can be loaded as far as that can be told without loading it.
 
+    Args:
+        name: a folder in the Hugging Face layout, or a hub id.
+        context: most tokens of a conversation; None leaves it open.
+
     Raises:
-        ModelError: it is not there, has no tokenizer, no usable chat template, or only pickled weights.
+        ModelError: it is not there, has no tokenizer, no usable chat template, or only pickled weights; its tokenizer
+            has more tokens than the model knows, or a conversation may be longer than it can be.
     """
     from agentgym.data.codec import Codec
 
-    Codec(load_tokenizer(name))
+    place = _locate(name)
+    whole = _explained(name, "config", lambda: AutoConfig.from_pretrained(place, trust_remote_code=False))
+    codec = Codec(load_tokenizer(name))
     _weights_place(name)
+    config = whole.get_text_config()
+    known = getattr(config, "vocab_size", None)
+    if isinstance(known, int) and codec.vocabulary > known:
+        raise ModelError(
+            f"the tokenizer of {name!r} has {codec.vocabulary} tokens, and the model knows {known}: "
+            "save the tokenizer that belongs to it"
+        )
+    longest = getattr(config, "max_position_embeddings", None)
+    if context is not None and isinstance(longest, int) and longest < context and _learns_positions(name, longest):
+        raise ModelError(f"{name!r} knows {longest} positions, not {context}: set model.context={longest} or less")
+
+
+def _learns_positions(name: str, count: int) -> bool:
+    """Whether a model has a vector for each position, as GPT-2 has; others only become worse beyond the last one."""
+    model = empty_model(name)
+    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    words = model.get_input_embeddings()
+    return any(table is not words and count <= table.num_embeddings <= count + 2 for table in tables)  # OPT has 2 more
 
 
 def _weights_place(name: str) -> str:

@@ -1,6 +1,6 @@
 """What a command needs of a recipe and of this machine before it begins, besides a recipe without mistakes.
 
-Servers are tried; nothing here imports torch.
+Servers are tried; torch is imported only to look for a device that the recipe names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, learns, refuse
 from agentgym.modelserver import complaints_before_playing
-from agentgym.settings import Recipe
+from agentgym.ranks import on_gpu
+from agentgym.settings import Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
 from envpool.transports.process import ProcessTransport
 
@@ -27,7 +28,7 @@ def check_fit(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    complaints = list(_reachable(recipe))
+    complaints = [*_reachable(recipe), *_device(recipe.trainer)]
     if recipe.trainer.devices * recipe.trainer.num_nodes > 1 and recipe.pool.workers > 1:
         text = "with several devices every process of the run plays its share by itself: set pool.workers=1"
         complaints.append(Complaint("pool.workers", text))
@@ -58,10 +59,15 @@ def check_play(recipe: Recipe, split: Split) -> None:
         complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
     model = recipe.model
     if model.endpoint is not None and model.name not in PLAYERS and not complaints:
+        evol = recipe.evol
+        greedy = split is Split.EVAL and recipe.eval.samples == 1
         request = {
-            "temperature": 0.0 if split is Split.EVAL else recipe.evol.temperature,
-            "top_p": recipe.evol.top_p,
+            "temperature": 0.0 if greedy else evol.temperature,
+            "top_p": 1.0 if greedy else evol.top_p,
+            "top_k": 0 if greedy else evol.top_k,
+            "min_p": 0.0 if greedy else evol.min_p,
             "max_tokens": recipe.generation.max_tokens,
+            "seed": recipe.seed % 2**31,
         }
         found = complaints_before_playing(model.endpoint, model.name, model.context, request)
         complaints.extend(itertools.starmap(Complaint, found))
@@ -100,6 +106,20 @@ def _player(player: str, recipe: Recipe) -> Iterator[str]:
             yield f"{name} has no expert: leave the player or the environment out"
         elif settings.endpoints or settings.processes:
             yield f"the expert of {name} plays in this process only: set endpoints=[] and processes=0 for it"
+
+
+def _device(trainer: TrainerSettings) -> Iterator[Complaint]:
+    """Whether this machine has what should learn; torch is imported only where that is asked for by name."""
+    if trainer.accelerator in ("gpu", "cuda", "mps"):
+        import torch
+
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there.get(trainer.accelerator, any(there.values())):
+            text = f"this machine has no {trainer.accelerator} that torch can use: set trainer.accelerator=auto, or cpu"
+            yield Complaint("trainer.accelerator", text)
+            return
+    if trainer.offload and not on_gpu(trainer):
+        yield Complaint("trainer.offload", "models live in the CPU's memory already: set trainer.offload=false")
 
 
 def _reachable(recipe: Recipe) -> Iterator[Complaint]:

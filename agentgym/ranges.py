@@ -31,20 +31,25 @@ class _Range:
     above: bool = False  # the low end itself is not allowed
 
     def holds(self, value: float) -> bool:
-        return math.isfinite(value) and (value > self.low if self.above else value >= self.low) and value <= self.high
+        finite = isinstance(value, int) or math.isfinite(value)
+        return finite and (value > self.low if self.above else value >= self.low) and value <= self.high
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "a finite number"
         low = f"greater than {self.low:g}" if self.above else f"at least {self.low:g}"
-        return low if math.isinf(self.high) else f"{low} and at most {self.high:g}"
+        return low if math.isinf(self.high) else f"{low} and at most {self.high}"
 
 
-_ONE = _Range(1)
-_ZERO = _Range(0)
+_MANY = 10**9  # more than anything here can be, and no more than any library takes
+_ONE = _Range(1, _MANY)
+_ZERO = _Range(0, _MANY)
+_FINITE = _Range(-math.inf)
 _POSITIVE = _Range(0, above=True)
 _SHARE = _Range(0, 1)
 
 _RANGES: Mapping[type, Mapping[str, _Range]] = {
-    Recipe: {"seed": _ZERO},
+    Recipe: {"seed": _Range(0, 2**63 - 1)},
     ModelSettings: {"context": _ONE},
     EndpointSettings: {"concurrency": _ONE, "seconds": _POSITIVE, "retries": _ZERO},
     TinySettings: {
@@ -53,7 +58,7 @@ _RANGES: Mapping[type, Mapping[str, _Range]] = {
         "heads": _ONE,
         "kv_heads": _ONE,
         "intermediate": _ONE,
-        "vocabulary": _Range(300),  # 256 bytes, the control tokens and some merges
+        "vocabulary": _Range(300, _MANY),  # 256 bytes, the control tokens and some merges
     },
     LoraSettings: {"rank": _ONE, "alpha": _ONE, "dropout": _SHARE},
     EnvironmentSettings: {
@@ -61,6 +66,7 @@ _RANGES: Mapping[type, Mapping[str, _Range]] = {
         "explore": _ZERO,
         "eval": _ZERO,
         "max_turns": _ONE,
+        "keep_above": _FINITE,
         "cap": _ONE,
         "processes": _ZERO,
     },

@@ -32,7 +32,6 @@ PATIENCE = timedelta(hours=12)
 """How long ranks wait for each other: some get longer episodes than others."""
 
 _LAUNCHED = "AGENTGYM_LAUNCHED"
-_STARTERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,8 @@ def world_size(settings: TrainerSettings) -> int:
 
 def started() -> bool:
     """Whether `torchrun`, `srun` or `launch` started this process as one of several."""
-    return any(name in os.environ for name in _STARTERS)
+    # A SLURM job of one task says nothing: within it agentgym starts its processes itself.
+    return "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
 
 
 def join(settings: TrainerSettings) -> Ranks:
@@ -119,7 +119,7 @@ def join(settings: TrainerSettings) -> Ranks:
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     kinds: tuple[Any, ...] = (TorchElasticEnvironment, SLURMEnvironment)
-    found = next((kind() for kind in kinds if kind.detect()), None)
+    found = next((kind() for kind in kinds if kind.detect()), None) if started() else None
     if found is None:
         text = f"{size} processes learn together: use the command `agentgym fit`, or start them with torchrun or srun"
         raise RecipeError([f"trainer.devices: {text}"])

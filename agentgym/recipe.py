@@ -48,6 +48,18 @@ RESUMABLE = (
 )
 """Settings that may change when a run goes on: they say how fast, where and how long, not what is learned."""
 
+_SECRETIVE = (
+    "environments.*.endpoints",
+    "environments.*.headers",
+    "environments.*.headers.*",
+    "environments.*.token",
+    "model.endpoint",
+    "model.endpoint.key",
+    "model.endpoint.options*",
+    "model.endpoint.url",
+)
+"""Settings in whose place a secret may have been written: complaints do not repeat it."""
+
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list, as in [a, b]"}
 
 
@@ -65,15 +77,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file, an override or a setting is wrong; carries all complaints.
     """
     reader = _Reader(OmegaConf.structured(Recipe))
-    given, lines = _read(Path(path))
-    reader.section(reader.config, Recipe, given, _Source(str(path), lines))
+    given, lines, texts = _read(Path(path))
+    reader.section(reader.config, Recipe, given, _Source(str(path), lines, texts))
     for override in overrides:
-        reader.section(
-            reader.config,
-            Recipe,
-            _parse_override(override, reader),
-            _Source(" ".join(["override", *override.split()]), {}),
-        )
+        changes, texts = _parse_override(override, reader)
+        # The key alone: the value may be a secret that was written in the wrong place.
+        name = " ".join(["override", *override.partition("=")[0].split()])
+        reader.section(reader.config, Recipe, changes, _Source(name, {}, texts))
     recipe = reader.finish()
     for key, text in complaints_about(recipe):
         if not reader.explains(key):
@@ -122,10 +132,11 @@ def same_run(first: Recipe, second: Recipe) -> list[str]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where settings were written: a file with the line of each key, or an override."""
+    """Where settings were written: a file with the line of each key, or an override; and how they were spelt."""
 
     name: str
     lines: Mapping[str, int]
+    texts: Mapping[str, str]
 
     def place(self, key: str) -> str:
         line = self.lines.get(key)
@@ -172,23 +183,26 @@ class _Reader:
                     node[name] = cast(type, plain)()
                 self.section(node[name], cast(type, plain), value or {}, source, path)
             else:
-                self.complain(path, f"{value!r} is no section of settings: write its keys below it")
+                self.complain(path, f"{_shown(path, value)} is no section of settings: write its keys below it")
         elif get_origin(plain) is dict:
             if not isinstance(value, Mapping | None):
-                self.complain(path, f"{value!r} is no section: write `name: ...` below it")
+                self.complain(path, f"{_shown(path, value)} is no section: write `name: ...` below it")
                 return
             for key, item in (value or {}).items():
                 item_path = f"{path}.{key}"
                 self.places[item_path] = source.place(item_path)
                 self.setting(node[name], str(key), get_args(plain)[1], item, source, item_path)
         else:
+            if plain is str and type(value) in (int, float):
+                value = source.texts.get(path, value)  # 010 is a text here, not the number 8
             self.leaf(node, name, hint, value, path)
 
     def leaf(self, node: DictConfig, name: str, hint: Any, value: Any, path: str) -> None:
         plain, _ = _without_none(hint)
+        shown = _shown(path, value)
         if "${" in str(value):
             if re.search(r"\$\{[^}]*[:$]", str(value)):
-                text = f"{value!r} may only refer to other settings, as in ${{seed}}: a recipe is saved as it is"
+                text = f"{shown} may only refer to other settings, as in ${{seed}}: a recipe is saved as it is"
                 self.complain(path, text)
                 return
             self.references[path] = (node, name, hint)
@@ -198,7 +212,7 @@ class _Reader:
             node[name] = value if path in self.references else _convert(hint, value)
         except (OmegaConfBaseException, ValueError):
             self.references.pop(path, None)
-            self.complain(path, f"{value!r} is not {_expected(hint)}{did_you_mean(str(value), _choices(plain))}")
+            self.complain(path, f"{shown} is not {_expected(hint)}{did_you_mean(str(value), _choices(plain))}")
 
     def finish(self) -> Recipe:
         """Resolves references and returns the recipe; what could not be read has its default.
@@ -212,7 +226,7 @@ class _Reader:
                 OmegaConf.to_container(OmegaConf.create({"value": node[name]}))
             except (OmegaConfBaseException, ValueError):
                 raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload, index]
-                self.complain(path, f"{raw!r} does not lead to {_expected(hint)}")
+                self.complain(path, f"{_shown(path, raw)} does not lead to {_expected(hint)}")
         if len(self.lines) > before:
             raise RecipeError(self.lines)
         for path in sorted(OmegaConf.missing_keys(self.config)):
@@ -222,8 +236,13 @@ class _Reader:
         return cast(Recipe, OmegaConf.to_object(self.config))
 
 
-def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, int]]:
-    """Returns what a recipe file says, and the line of each dotted key."""
+def _shown(path: str, value: Any) -> str:
+    """How a complaint names a value: as it is, unless it may be a secret that was written in the wrong place."""
+    return "this" if any(fnmatchcase(path, secret) for secret in _SECRETIVE) else repr(value)
+
+
+def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, int], dict[str, str]]:
+    """Returns what a recipe file says, and the line and the spelling of each dotted key."""
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -243,7 +262,7 @@ def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, int]]:
         raise RecipeError([f"{path}{line}: this is not YAML: {error.problem}"]) from None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise RecipeError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
-    return cast(Mapping[Any, Any], given), dict(_lines(root))
+    return cast(Mapping[Any, Any], given), dict(_lines(root)), dict(_spellings(root))
 
 
 def _lines(node: yaml.MappingNode, key: str = "") -> Iterator[tuple[str, int]]:
@@ -254,16 +273,27 @@ def _lines(node: yaml.MappingNode, key: str = "") -> Iterator[tuple[str, int]]:
             yield from _lines(value, path)
 
 
-def _parse_override(override: str, reader: _Reader) -> Mapping[Any, Any]:
-    key, equals, _ = override.partition("=")
+def _spellings(node: yaml.Node | None, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the dotted key of each setting that is no list and no section, and its value as it was written."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield from _spellings(value, f"{key}.{name.value}" if key else str(name.value))
+    elif isinstance(node, yaml.ScalarNode):
+        yield key, node.value
+
+
+def _parse_override(override: str, reader: _Reader) -> tuple[Mapping[Any, Any], dict[str, str]]:
+    """Returns what an override says, and the spelling of each dotted key."""
+    key, equals, value = override.partition("=")
     if not equals or not key.strip(". "):
         reader.complain("", f"override {override!r} is not written key=value, as in bc.lr=1e-4")
-        return {}
+        return {}, {}
     try:
-        return cast(Mapping[Any, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override])))
+        texts = dict(_spellings(yaml.compose(value, Loader=yaml.SafeLoader), key.strip()))
+        return cast(Mapping[Any, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override]))), texts
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):
-        reader.complain("", f"override {override!r}: what follows the = is not YAML; quote it, as in 'key=\"text\"'")
-        return {}
+        reader.complain("", f"override {key!r}: what follows the = is not YAML; quote it, as in 'key=\"text\"'")
+        return {}, {}
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -51,7 +51,10 @@ class RunFolder:
         elif self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # where no folder can be made, as in /proc
+                raise RunError(f"cannot make {self.path}: {error.strerror}; choose another output=FOLDER") from error
             save_recipe(recipe, self.recipe_file)
 
         self._take()

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import trio
 
-from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed
+from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed, the_one_error
 from envpool.formats import ActionFormat
 from envpool.policy import Actor, Episode, Policy
-from envpool.session import Session, Transport
+from envpool.session import Session, Transport, call_limit
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
@@ -29,7 +29,8 @@ class Limits:
     """Time limits in seconds. A call that takes longer costs its own episode."""
 
     step_seconds: float = 60.0
-    """One call to an environment: open, reset, step or close, with all that a transport repeats for it."""
+    """One call to an environment: open, reset, step or close, with all that a transport repeats for it, and without
+    its waiting for room on a server or for a turn there."""
     policy_seconds: float = 600.0
     """One answer of the policy."""
     episode_seconds: float = 3600.0
@@ -177,24 +178,42 @@ async def _session(transport: Transport, rules: Rules, record: _Record) -> Async
 
 @asynccontextmanager
 async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
-    """Opens an actor; what goes wrong in opening or closing it is the policy's failure."""
-    playing = False
+    """Opens an actor; what goes wrong in opening or closing it, or besides it, is the policy's failure.
+
+    A failure of the episode itself goes on as it was, whatever the actor made of it: one that owns a nursery wraps it
+    in a group, and one whose cleanup fails as well puts its own error in its place.
+    """
+    played: BaseException | None = None
     try:
         async with policy.actor(episode) as actor:
-            playing = True
-            yield actor
-            playing = False
-    except EpisodeFailed:
-        raise
+            try:
+                yield actor
+            except BaseException as error:
+                played = error
+                raise
     except Exception as error:
-        if playing:
-            raise
+        if isinstance(played, EpisodeFailed):
+            raise played from played.__cause__
+        if isinstance(played, Exception):
+            raise  # a bug of envpool
+        one = the_one_error(error) if isinstance(error, ExceptionGroup) else error
+        if isinstance(one, EpisodeFailed):
+            raise one from one.__cause__
         raise PolicyFailed("actor", _cause(error)) from error
+    except BaseExceptionGroup as group:  # with cancellation or Ctrl-C in it: what else went wrong does not matter
+        _, passing = group.split(Exception)
+        assert passing is not None
+        raise passing from None
+    if isinstance(played, Exception):
+        raise played
+    if played is not None:
+        raise PolicyFailed("actor", "the policy broke the episode off")
 
 
 async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
-        with trio.move_on_after(rules.limits.step_seconds):  # `fail_after` costs twice as much
+        with trio.move_on_after(rules.limits.step_seconds) as limit:  # `fail_after` costs twice as much
+            call_limit.set(limit)
             return await call(*args)
     except EpisodeFailed as failure:
         failure.place = place

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Protocol
+
+import trio
 
 from envpool.spec import Environment, EnvSpec
 from envpool.statistics import Recorder
@@ -43,3 +47,23 @@ class Transport(Protocol):
 
     async def open(self, spec: EnvSpec) -> Session:
         """Opens one session of the environment."""
+
+
+call_limit: ContextVar[trio.CancelScope | None] = ContextVar("call_limit", default=None)
+"""The time limit of the call to a session or transport that this task is in, or was in last; also known to the tasks
+that it starts."""
+
+
+@contextmanager
+def queueing() -> Iterator[None]:
+    """Around waiting in a queue of envpool's own, for room or a turn: it does not count as the call's time."""
+    limit = call_limit.get()
+    if limit is None:
+        yield
+        return
+    left = limit.deadline - trio.current_time()
+    limit.deadline = math.inf
+    try:
+        yield
+    finally:
+        limit.deadline = trio.current_time() + left

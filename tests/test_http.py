@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -16,7 +18,7 @@ from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, Ser
 from envpool.spec import EMBEDDED
 from envpool.testing import FakeServer, Fault, FaultProxy
 from envpool.transports.endpoint import Breaker, Endpoint, HttpSettings
-from envpool.transports.http import HttpTransport
+from envpool.transports.http import HttpTransport, Wire
 
 QUICK = HttpSettings(call_seconds=20, backoff_seconds=0.01)
 WIRE_SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "agentgym_wire_samples.json"
@@ -327,6 +329,145 @@ def test_a_hanging_server_costs_one_call_and_its_late_answer_nothing():
     run_sync(main)
 
 
+class Closing(FakeServer):
+    """An original server that closes connections after every answer; it says so before, or does not."""
+
+    def __init__(self, environment, *, says_so):
+        super().__init__(environment, native=False)
+        self.says_so = says_so
+
+    async def converse(self, connection):
+        request = await connection.receive_request()
+        if request is None:
+            return
+        answer = await self.answer(request)
+        headers = [("Content-Length", str(len(answer.body))), *([("Connection", "close")] if self.says_so else [])]
+        head = h11.Response(status_code=answer.status, headers=headers)
+        await connection._send(head, h11.Data(answer.body), h11.EndOfMessage())
+        connection.close()
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_connection_that_the_server_closed_is_not_used_again(says_so):
+    spec = replace(get_spec("maze"), name="moody", deterministic=False)  # which is never played again
+
+    async def main():
+        async with Closing(spec, says_so=says_so) as server:
+            transport = HttpTransport({"moody": [server.url]}, settings=replace(QUICK, retries=0))
+            async with transport.running():
+                session = await transport.open(spec)
+                await session.reset(0)
+                for _ in range(5):
+                    await trio.testing.wait_all_tasks_blocked()  # the server has hung up
+                    await session.step("move right")
+                await session.aclose()
+
+    run_sync(main)
+
+
+def test_a_connection_that_is_not_to_be_had_carried_nothing_out(monkeypatch):
+    async def main():
+        async with FakeServer("maze") as server:
+            wire = Wire(Endpoint(server.url), QUICK, None)
+            connection = await wire._connect()
+            await connection.aclose()
+            monkeypatch.setattr(wire, "_good_connection", lambda: connection)
+            with pytest.raises(ServerUnreachable) as failure:
+                await wire.exchange("GET", "/info", None, {})
+            assert not failure.value.acted
+
+    run_sync(main)
+
+
+def one_by_one(seconds):
+    """A server of mazes that takes its time and is asked to build them one after the other, and its dialect."""
+    dialect = replace(DIALECTS["maze"], at_once=1)
+    latencies = itertools.chain([0.0], itertools.repeat(seconds))  # it says at once who it is
+    return FakeServer("maze", dialect, native=False, latency=lambda: next(latencies)), {"maze": dialect}
+
+
+def patient(server, dialects=None, limits=None, sessions=16) -> EnvPool:
+    transport = HttpTransport({"maze": [server.url]}, dialects=dialects)
+    return EnvPool(transport=transport, sessions=sessions, limits=limits, max_turns={"maze": 2})
+
+
+def with_sockets(main):
+    """Runs in time that jumps, but not while bytes are on their way."""
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+
+
+def test_waiting_for_room_on_a_server_does_not_count_as_the_call():
+    async def ponders(conversation):
+        await trio.sleep(50)
+        return await wander(conversation)
+
+    async def main():
+        async with FakeServer("maze", max_sessions=2) as server:
+            return await play(patient(server), [Task("maze", index) for index in range(8)], ponders)
+
+    assert [t.error for t in with_sockets(main)] == [None] * 8
+
+
+def test_waiting_for_a_turn_to_build_a_world_does_not_count_as_the_call():
+    async def main():
+        server, dialects = one_by_one(seconds=40)
+        async with server:
+            return await play(patient(server, dialects), [Task("maze", index) for index in range(4)])
+
+    assert [t.error for t in with_sockets(main)] == [None] * 4
+
+
+def test_after_a_turn_to_build_a_world_has_come_the_call_counts_again():
+    async def main():
+        server, dialects = one_by_one(seconds=40)
+        async with server:
+            pool = patient(server, dialects, Limits(step_seconds=30))
+            return await play(pool, [Task("maze", index) for index in range(3)])
+
+    assert [t.error for t in with_sockets(main)] == ["open: the environment took more than 30 s"] * 3
+
+
+def test_waiting_for_room_counts_as_the_episode():
+    async def main():
+        async with FakeServer("maze", max_sessions=1) as server:
+            pool = patient(server, limits=Limits(episode_seconds=100))
+
+            async def never(conversation):
+                await trio.sleep_forever()
+
+            return await play(pool, [Task("maze", index) for index in range(2)], never)
+
+    assert [(t.stop, t.error) for t in with_sockets(main)] == [(StopReason.TIMEOUT, "took more than 100 s")] * 2
+
+
+def test_waiting_for_room_to_play_an_episode_again_does_not_count_as_the_step():
+    async def main():
+        async with (
+            FakeServer("maze", max_sessions=1) as mine,
+            FakeServer("maze", max_sessions=1) as other,
+            trio.open_nursery() as nursery,
+        ):
+            transport = HttpTransport({"maze": [mine.url, other.url]})
+
+            async def lose_the_server(conversation):
+                if len(conversation) == 3:
+                    nursery.start_soon(stay, await transport.open(get_spec("maze")))
+                    assert (len(mine.live), len(other.live)) == (1, 1)
+                    await mine.kill()
+                return await wander(conversation)
+
+            async def stay(session):
+                await trio.sleep(500)
+                await session.aclose()
+
+            pool = EnvPool(transport=transport, max_turns={"maze": 3})
+            return await play(pool, [Task("maze", 0)], lose_the_server)
+
+    (trajectory,) = with_sockets(main)
+    assert trajectory.error is None
+    assert trajectory.turns[1].environment_seconds > 400
+
+
 def test_the_wrong_environment_or_version_is_refused():
     async def main():
         async with FakeServer("wordle") as server:
@@ -378,6 +519,34 @@ def test_secrets_come_from_the_environment_only(monkeypatch):
     monkeypatch.delenv("MAZE_TOKEN")
     with pytest.raises(EnvPoolError, match="MAZE_TOKEN is not set"):
         HttpTransport({"maze": [endpoint]})
+
+
+def test_white_space_around_a_secret_is_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("MAZE_TOKEN", " s3cret\r\n")
+    endpoint = Endpoint("http://127.0.0.1:1", token="MAZE_TOKEN", headers={"X-Team": "MAZE_TOKEN"})
+    assert endpoint.secrets() == {"X-Team": "s3cret", "Authorization": "Bearer s3cret"}
+
+
+@pytest.mark.parametrize("value", ["s3kr3t\nother", "s3\x7fkr3t", "s3\tkr3t", "s3\udcffkr3t", " \n"])
+@pytest.mark.parametrize("place", ["token", "header"])
+def test_a_secret_that_no_header_can_carry_is_refused_at_once_and_not_told(monkeypatch, place, value):
+    monkeypatch.setenv("MAZE_TOKEN", value)
+    named = {"token": "MAZE_TOKEN"} if place == "token" else {"headers": {"X-Team": "MAZE_TOKEN"}}
+    with pytest.raises(EnvPoolError, match="MAZE_TOKEN") as refused:
+        HttpTransport({"maze": [Endpoint("http://127.0.0.1:1", **named)]})
+    assert "kr3t" not in str(refused.value)
+
+
+def test_a_request_that_is_no_http_is_an_error_that_tells_no_header(monkeypatch):
+    monkeypatch.setattr(Endpoint, "secrets", lambda self: {"Authorization": "Bearer s3cret\n"})
+
+    async def main():
+        async with FakeServer("maze") as server:
+            (failed,) = await play(served(server.url, settings=replace(QUICK, retries=1)), [Task("maze", 0)])
+            assert failed.error.startswith(f"open: {server.url}: the request is no valid HTTP")
+            assert "s3cret" not in failed.error
+
+    run_sync(main)
 
 
 @pytest.mark.parametrize("url", ["maze", "ftp://host", "http://", "http://[", "http://u:p@host:1", "http://host:0"])

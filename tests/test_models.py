@@ -12,11 +12,11 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from agentgym.data.codec import Codec
 from agentgym.errors import ModelError
-from agentgym.models import add_lora, build_tiny, load_model, load_tokenizer, merge_lora
+from agentgym.models import add_lora, build_tiny, check_model, load_model, load_tokenizer, merge_lora
 from agentgym.settings import LoraSettings, TinySettings
 from envpool import Completion
 
@@ -222,6 +222,41 @@ def test_a_damaged_config_or_tokenizer_is_refused(damaged: Path) -> None:
         load_tokenizer(str(damaged))
     (damaged / "config.json").write_text('{"model_type": "no-such-type"}')
     assert "cannot read the model of" in one_line(str(damaged))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("config.json", "[]", "cannot read the config of "),
+        ("tokenizer_config.json", "[]", "cannot read the tokenizer of "),
+        ("config.json", {"num_attention_heads": 3}, "cannot read the config of "),
+        ("chat_template.jinja", "{{ 1/0 }}", "fails on user and assistant messages (division by zero)"),
+        ("chat_template.jinja", "{{ 1 + messages[0].content }}", "fails on user and assistant messages (unsupported"),
+        ("config.json", {"vocab_size": 300}, "tokens, and the model knows 300: save the tokenizer that belongs to it"),
+    ],
+)
+def test_a_damaged_folder_is_one_line_before_it_is_loaded(
+    damaged: Path, file: str, content: str | dict[str, int], reason: str
+) -> None:
+    path = damaged / file
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(path.read_text()) | content)
+    path.write_text(content)
+    with pytest.raises(ModelError) as caught:
+        check_model(str(damaged))
+    assert reason in str(caught.value)
+    assert str(damaged) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conversation_must_not_be_longer_than_learned_positions(base: Path, damaged: Path) -> None:
+    check_model(str(base), 1000)  # rotary positions go on
+    config = GPT2Config(vocab_size=400, n_positions=64, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(damaged)
+    check_model(str(damaged), 64)
+    check_model(str(damaged))
+    with pytest.raises(ModelError, match=r"knows 64 positions, not 65: set model\.context=64 or less"):
+        check_model(str(damaged), 65)
 
 
 def test_code_that_comes_with_a_model_is_not_run(damaged: Path) -> None:

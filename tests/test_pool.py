@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -281,6 +281,141 @@ def test_an_actor_that_cannot_be_opened_costs_its_own_episode_only():
 
     (trajectory,) = play([Task("counting", 1)], NoActor())
     assert trajectory.error == "actor: RuntimeError: no room"
+
+
+@asynccontextmanager
+async def with_a_nursery():
+    async with trio.open_nursery():
+        yield
+
+
+@asynccontextmanager
+async def with_a_cleanup_that_fails():
+    try:
+        yield
+    finally:
+        raise RuntimeError("cannot clean up")
+
+
+@asynccontextmanager
+async def with_a_nursery_and_a_cleanup_that_fails():
+    async def clean_up_badly():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise RuntimeError("cannot clean up")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clean_up_badly)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def with_a_task_that_fails():
+    async def fail():
+        raise RuntimeError("the server is gone")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        yield
+
+
+@asynccontextmanager
+async def with_a_limit_of_its_own():
+    with trio.move_on_after(0):
+        yield
+
+
+@asynccontextmanager
+async def with_deaf_ears():
+    try:
+        yield
+    except Exception:
+        return
+
+
+class Inside:
+    """Plays with `answer`, each actor inside a context."""
+
+    name = "inside"
+
+    def __init__(self, around, answer=answer_up):
+        self.around, self.answer = around, answer
+
+    def running(self, load):
+        return nullcontext()
+
+    @asynccontextmanager
+    async def actor(self, episode):
+        async with self.around(), envpool.policy.FunctionPolicy(self.answer).actor(episode) as actor:
+            yield actor
+
+
+AROUND = [with_a_nursery, with_a_cleanup_that_fails, with_a_nursery_and_a_cleanup_that_fails, with_deaf_ears]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_an_environment_that_fails_is_what_failed_whatever_the_actor_makes_of_it(around):
+    name = f"fails-{around.__name__.replace('_', '-')}"
+    card(name, breaking(step=raises))
+    failed, _ = play([Task(name, 1), Task("counting", 2)], Inside(around))
+    assert (failed.stop, failed.score, failed.error) == (StopReason.ERROR, None, "turn 1: KeyError: 'lost'")
+    assert Counting.open_worlds == 0
+
+
+@pytest.mark.parametrize(
+    ("around", "error"),
+    [
+        (with_a_nursery, None),
+        (with_a_cleanup_that_fails, "actor: RuntimeError: cannot clean up"),
+        (with_a_task_that_fails, "actor: RuntimeError: the server is gone"),
+        (with_a_limit_of_its_own, "actor: the policy broke the episode off"),
+    ],
+)
+def test_what_goes_wrong_in_an_actor_beside_its_answers_costs_its_own_episode_only(around, error):
+    async def patient(conversation) -> str:
+        await trio.lowlevel.checkpoint()
+        return await answer_up(conversation)
+
+    (trajectory,) = play([Task("counting", 2)], Inside(around, patient))
+    assert trajectory.error == error
+    assert trajectory.success == (None if error else True)
+
+
+def test_a_failure_of_the_policy_in_an_actor_with_a_nursery_is_told_as_it_was():
+    (trajectory,) = play([Task("counting", 1)], Inside(with_a_nursery, policy_raises))
+    assert trajectory.error == "turn 1: ValueError: no idea"
+
+
+@pytest.mark.parametrize("around", [with_a_nursery, with_a_nursery_and_a_cleanup_that_fails])
+def test_a_time_limit_passes_through_what_an_actor_puts_around_it(around):
+    async def main():
+        pool = EnvPool(limits=Limits(episode_seconds=100))
+        async with pool.run([Task("counting", 1)], Inside(around, policy_hangs)) as trajectories:
+            return [trajectory async for trajectory in trajectories]
+
+    (trajectory,) = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert (trajectory.stop, trajectory.error) == (StopReason.TIMEOUT, "took more than 100 s")
+
+
+@pytest.mark.parametrize("around", [with_a_nursery, with_a_nursery_and_a_cleanup_that_fails])
+def test_ctrl_c_passes_through_what_an_actor_puts_around_it(around):
+    async def interrupted(conversation) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play([Task("counting", 1)], Inside(around, interrupted))
+    assert Counting.open_worlds == 0
+
+
+def test_a_bug_of_the_pool_is_not_recorded_as_a_failure_of_the_policy(monkeypatch):
+    def broken(*args):
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("envpool.episode._checked", broken)
+    with pytest.raises(AssertionError, match="a bug"):
+        play([Task("counting", 1)], Inside(with_a_nursery))
 
 
 def test_an_episode_has_a_time_limit():

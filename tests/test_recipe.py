@@ -65,6 +65,19 @@ def test_overrides_win_over_the_file_and_the_last_one_wins() -> None:
     assert load(GOOD, "model.lora.rank=8", "model.lora=null").model.lora is None
 
 
+@pytest.mark.parametrize("name", ["12e4567", "2026_07_01", "010", "1.50", "0x1f"])
+def test_a_name_that_looks_like_a_number_stays_as_it_was_written(name: str) -> None:
+    recipe = load(GOOD, f"name={name}")
+    assert recipe.name == name
+    save_recipe(recipe, Path("saved.yaml"))
+    assert load_recipe("saved.yaml").name == name
+    assert load(GOOD.replace("trial-${seed}", name)).name == name
+
+
+def test_a_time_is_repeated_as_it_was_written() -> None:
+    assert complaints(GOOD, "name=1:30")[0].startswith("name: '1:30' cannot name a folder")
+
+
 def test_a_saved_recipe_reads_back_as_the_same_recipe() -> None:
     recipe = load(GOOD, "model.lora.rank=8", "trainer.precision=bf16-mixed")
     save_recipe(recipe, Path("saved.yaml"))
@@ -89,11 +102,11 @@ def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("bc.stps=5", "bc.stps: unknown key; did you mean 'bc.steps'? (override bc.stps=5)"),
-        ("lr=1", "lr: unknown key; did you mean 'bc.lr' or 'learn.lr'? (override lr=1)"),
-        ("tracking.qqq=1", "tracking.qqq: unknown key (known here: mode, project) (override tracking.qqq=1)"),
+        ("bc.stps=5", "bc.stps: unknown key; did you mean 'bc.steps'? (override bc.stps)"),
+        ("lr=1", "lr: unknown key; did you mean 'bc.lr' or 'learn.lr'? (override lr)"),
+        ("tracking.qqq=1", "tracking.qqq: unknown key (known here: mode, project) (override tracking.qqq)"),
         ("environments.maze.exprt=1", "unknown key; did you mean 'environments.maze.expert'?"),
-        ("bc.lr=fast", "bc.lr: 'fast' is not a number (override bc.lr=fast)"),
+        ("bc.lr=fast", "bc.lr: 'fast' is not a number (override bc.lr)"),
         ("seed=1.5", "seed: 1.5 is not a whole number"),
         ("seed=true", "seed: True is not a whole number"),
         ("name=true", "name: True is not a text"),
@@ -109,8 +122,8 @@ def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("environments.maze.where.size=4", "environments.maze.where.size: 4 is not a list"),
         ("foo", "override 'foo' is not written key=value, as in bc.lr=1e-4"),
         ("=3", "override '=3' is not written key=value"),
-        ("bc.lr=[1", "override 'bc.lr=[1': what follows the = is not YAML"),
-        ("name=${nam}", "name: '${nam}' does not lead to a text (override name=${nam})"),
+        ("bc.lr=[1", "override 'bc.lr': what follows the = is not YAML"),
+        ("name=${nam}", "name: '${nam}' does not lead to a text (override name)"),
         ("name=${name}", "name: '${name}' does not lead to a text"),
         ("learn.lr=${bc}", "learn.lr: '${bc}' does not lead to a number"),
         ("evol.merge=['${seed}']", "evol.merge: ['${seed}'] is not one of initial, previous"),
@@ -150,11 +163,11 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ('output="\\0"', "cannot be a folder: name another one"),
         ("name='x\n\ny'", "cannot name a folder"),
         ("environments.maze.endpoints=['http://me:pass@host:1']", "an address must not hold a password"),
-        ("bc.lr=0", "bc.lr: 0.0 is out of range: it must be greater than 0 (override bc.lr=0)"),
+        ("bc.lr=0", "bc.lr: 0.0 is out of range: it must be greater than 0 (override bc.lr)"),
         ("bc.lr=.nan", "bc.lr: nan is out of range"),
         ("bc.lr=.inf", "bc.lr: inf is out of range"),
         ("bc.warmup=1.5", "it must be at least 0 and at most 1"),
-        ("bc.epochs=1", "bc: both steps (5) and epochs (1) are given: keep one (override bc.epochs=1)"),
+        ("bc.epochs=1", "bc: both steps (5) and epochs (1) are given: keep one (override bc.epochs)"),
         ("bc.steps=null", "bc: says not how long to learn: give bc.steps or bc.epochs"),
         ("learn.epochs=null", "learn: says not how long to learn: give learn.steps or learn.epochs"),
         ("model.name=./none", "model.name: the folder './none' does not exist"),
@@ -171,7 +184,7 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("data=[recipe.yml]", "there is no file 'recipe.yml'; did you mean 'recipe.yaml'?"),
         ("data=[recipe.yaml]", "its name should end in .json (AgentTraj), .jsonl (a record a line) or .parquet"),
         ("trainer.accelerator=gpus", "'gpus' is not one of auto, cpu, gpu, cuda, mps; did you mean 'gpu'?"),
-        ("trainer.precision=bf16", "'bf16' is not one of 32-true, bf16-mixed, bf16-true, 16-mixed"),
+        ("trainer.precision=bf16", "'bf16' is not one of 32-true, bf16-mixed, 16-mixed"),
         ("trainer={strategy: fsdp, precision: 16-mixed}", "'16-mixed' does not go with fsdp"),
     ],
 )
@@ -189,7 +202,7 @@ def test_all_complaints_come_together_and_say_where_the_setting_stands() -> None
         "nam: unknown key; did you mean 'name'? (recipe.yaml, line 1)",
         "bc.lr: 'abc' is not a number (recipe.yaml, line 3)",
         "environments.maze.exprt: unknown key; did you mean 'environments.maze.expert'? (recipe.yaml, line 5)",
-        "seed: 'x' is not a whole number (override seed=x)",
+        "seed: 'x' is not a whole number (override seed)",
         "model.name: missing: add `model.name: ...` to the recipe, or give `model.name=...`",
         "name: missing: add `name: ...` to the recipe, or give `name=...`",
         "environments.wordel: unknown environment 'wordel'; did you mean 'wordle'? "

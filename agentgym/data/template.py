@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from agentgym.errors import ModelError
@@ -79,8 +78,11 @@ def reduce_template(tokenizer: PreTrainedTokenizerBase) -> Glue:
                 return trimmed
         if _rebuilds(glue, tokenizer, _TIDY):  # white space is treated in some finer way: left as it is
             return glue
-    except TemplateError as error:
-        raise _unusable(tokenizer, f"fails on user and assistant messages ({error})") from error
+    except ModelError:
+        raise
+    except Exception as error:  # a template is a program that came with a model, and may raise anything
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise _unusable(tokenizer, f"fails on user and assistant messages ({why})") from error
     raise _unusable(tokenizer, "writes a conversation in another way than by appending to it")
 
 

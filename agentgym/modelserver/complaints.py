@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from agentgym.settings import EndpointSettings
@@ -19,7 +21,7 @@ LISTED = 10
 _OURS = ("messages", "model", "n", "prompt", "stream")
 """Fields of a request that `options` may not change."""
 
-_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """Names of environment variables as they are written; a key that was put in their place mostly looks otherwise."""
 
 
@@ -37,7 +39,7 @@ def complaints_about(settings: EndpointSettings) -> Iterator[tuple[str, str]]:
     if parts.query or parts.fragment:
         yield "url", "leave out what begins with '?' or '#'; a key goes into an environment variable"
     if settings.key is not None:
-        if not _NAME.fullmatch(settings.key):
+        if not VARIABLE.fullmatch(settings.key):
             yield "key", "write the name of the environment variable that holds the key, as in OPENAI_API_KEY"
         if parts.scheme == "http" and not is_loopback(settings.url):
             yield "url", "the key would travel in the clear: use https, or a tunnel to this machine"
@@ -45,11 +47,22 @@ def complaints_about(settings: EndpointSettings) -> Iterator[tuple[str, str]]:
         yield "stop", "answers in token ids end with the model's own stop token: leave out stop, or tokens"
     for name in sorted(settings.options.keys() & set(_OURS)):
         yield f"options.{name}", "this is not for the settings to say: leave it out"
+    for name, value in settings.options.items():
+        if not _is_json(value):
+            yield f"options.{name}", "this cannot be sent as JSON: use texts, finite numbers, lists and sections"
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def complaints_about_key(settings: EndpointSettings) -> Iterator[tuple[str, str]]:
     """Yields what is wrong with the environment variable that should hold the key."""
-    if settings.key is None or not _NAME.fullmatch(settings.key):
+    if settings.key is None or not VARIABLE.fullmatch(settings.key):
         return
     value = os.environ.get(settings.key)
     if not value:

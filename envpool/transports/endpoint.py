@@ -54,7 +54,7 @@ class Endpoint:
         """The headers with the values of their environment variables.
 
         Raises:
-            EnvPoolError: a variable is not set.
+            EnvPoolError: a variable is not set, or holds what no header can.
         """
         found = {header: _variable(name) for header, name in self.headers.items()}
         if self.token is not None:
@@ -65,7 +65,12 @@ class Endpoint:
 def _variable(name: str) -> str:
     if name not in os.environ:
         raise EnvPoolError(f"the environment variable {name} is not set: it holds a secret of an environment server")
-    return os.environ[name]
+    value = os.environ[name].strip()  # a secret that was read from a file ends with a line break
+    if not value:
+        raise EnvPoolError(f"the environment variable {name} is empty: it holds a secret of an environment server")
+    if not value.isprintable():
+        raise EnvPoolError(f"the environment variable {name} holds a control character: no header can carry it")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

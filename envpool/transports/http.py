@@ -20,7 +20,7 @@ import trio
 from envpool.dialects import DIALECTS, PLAIN, Dialect
 from envpool.errors import EnvPoolError, ServerUnreachable
 from envpool.replay import ReplayingSession
-from envpool.session import Session
+from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.endpoint import Answer, Endpoint, HttpSettings
@@ -159,12 +159,16 @@ class Wire:
             with trio.move_on_after(self._seconds):
                 connection = self._good_connection() or await self._connect()
                 answer = await _ask(connection, request)
-                self._idle.append(connection)
-                connection = None
+                if isinstance(connection, httpcore.AsyncConnectionPool) or connection.is_idle():
+                    self._idle.append(connection)
+                    connection = None
                 return answer
+        except httpcore.LocalProtocolError:  # whose text holds the header that is wrong, and that may be a secret
+            text = f"{self.address}: the request is no valid HTTP; look at the headers of the endpoint"
+            raise ServerUnreachable(route, text, acted=False) from None
         except _BROKEN as error:
             said = str(error) or type(error).__name__
-            acted = not isinstance(error, httpcore.ConnectError)
+            acted = not isinstance(error, _NOT_SENT)
             raise ServerUnreachable(route, f"{self.address}: {said}", acted=acted) from error
         finally:
             if connection is not None:
@@ -183,7 +187,8 @@ class Wire:
         try:
             self._limiter.acquire_nowait()
         except trio.WouldBlock:
-            await self._limiter.acquire()
+            with queueing():
+                await self._limiter.acquire()
 
     def _good_connection(self) -> Connection | None:
         """The connection used last that is still good, if there is one."""
@@ -228,6 +233,8 @@ _BROKEN = (
     httpcore.TimeoutException,
     httpcore.ConnectionNotAvailable,
 )
+
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectionNotAvailable)
 
 
 async def _ask(connection: Connection, request: httpcore.Request) -> Answer:

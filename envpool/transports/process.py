@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from envpool.errors import EnvPoolError, MissingExtra
-from envpool.session import Session
+from envpool.session import Session, queueing
 from envpool.spec import EMBEDDED, EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.endpoint import Endpoint, HttpSettings
@@ -98,7 +98,8 @@ class ProcessTransport:
             crew = _Crew(spec, self._workers, self._folder, self._command(spec), self._settings)
             self._crews[spec.name] = crew
             self._nursery.start_soon(crew.work, self._recorder, self._end)
-        await crew.begun.wait()
+        with queueing():  # loading may take longer than a step
+            await crew.begun.wait()
         if crew.failure is not None:
             self._crews.pop(spec.name, None)  # who comes next may try again
             raise EnvPoolError(crew.failure)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
 
 from envpool.dialects import Complained, Dialect, Unreadable
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
+from envpool.session import queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
@@ -62,7 +63,8 @@ class Replicas:
         while True:
             server = min(self._servers, key=lambda server: (server in tried, server.full, not server.well, server.load))
             if server.full:
-                await self._left.park()
+                with queueing():
+                    await self._left.park()
                 continue
             try:
                 return await server.open(spec, self)
@@ -206,9 +208,18 @@ class Server:
         """Whether sessions can be closed."""
         return self.ours or self.dialect.closes
 
-    def building(self) -> AbstractAsyncContextManager[Any]:
-        """Around a request that makes the server build a world."""
-        return self._building or nullcontext()
+    @asynccontextmanager
+    async def building(self) -> AsyncIterator[None]:
+        """Around a request that makes the server build a world; waits for its turn."""
+        if self._building is None:
+            yield
+            return
+        with queueing():
+            await self._building.acquire()
+        try:
+            yield
+        finally:
+            self._building.release()
 
     def unreadable(self, route: str, error: Unreadable) -> EnvironmentFailed:
         """The error to raise for an answer that does not fit the dialect."""
