@@ -29,7 +29,8 @@ def main() -> None:
         started = time.monotonic()
         run(seed)
         print(f"seed {seed}: the command took {time.monotonic() - started:.0f} s")
-    Console(width=110).print(summary([json.loads(path.read_text()) for path in sorted(RESULTS.glob("agentevol-seed*.json"))]))
+    reports = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("agentevol-seed*.json"))]
+    Console(width=110).print(summary(reports))
 
 
 def run(seed: int) -> None:

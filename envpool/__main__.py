@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,7 +29,7 @@ PLAYERS = {"expert": ExpertPolicy, "random": RandomPolicy}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code, 2 after a mistake, which is told in one line."""
+    """Runs one command; returns the exit code: 2 after a mistake, which is told in one line, 1 if nobody reads."""
     parser = argparse.ArgumentParser(prog="envpool", description="Text environments, many at once.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="the environments").set_defaults(run=lambda words: _list())
@@ -40,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_serve_command(commands)
     words = parser.parse_args(argv)
     try:
-        return words.run(words) or 0
+        code = words.run(words) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        return 1
     except EnvPoolError as error:
         print(f"envpool: {error}", file=sys.stderr)
         return 2
@@ -66,28 +73,37 @@ def _play(name: str, index: int | None, player: str) -> None:
         (trajectory,) = collect(EnvPool(), [task], PLAYERS[player]())
         for message in trajectory.messages:
             print(f"[{message.role}]\n{message.content}\n")
-        if trajectory.turns:
-            print(f"[end]\n{trajectory.turns[-1].observation}\n")
+    if trajectory.turns:
+        print(f"[end]\n{trajectory.turns[-1].observation}\n")
+    if trajectory.score is None:
+        raise EnvPoolError(f"{task.item_id} could not be played to its end: {trajectory.error}")
     print(f"{task.item_id}: {trajectory.stop}, score {trajectory.score}, success {trajectory.success}")
-    if trajectory.error:
-        print(trajectory.error)
 
 
 def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
+    rules = f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {spec.max_turns} turns.\n"
+
     async def ask(conversation: Sequence[Message]) -> str:
+        nonlocal rules
+        if rules:  # not before it is known that there is such a task
+            print(rules)
+            rules = ""
         print(f"{conversation[-1].content}\n")
         return f"Action:\n{_typed()}"
 
-    print(f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {spec.max_turns} turns.\n")
     (trajectory,) = collect(EnvPool(), [task], ask)
     return trajectory
 
 
 def _typed() -> str:
+    """Reads a line. Until it is there nothing else runs, so SIGTERM has to end the process at once."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         return input("> ")
     except EOFError:
         raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

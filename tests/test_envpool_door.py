@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -143,8 +145,45 @@ def test_the_command_lets_a_person_play(capsys, monkeypatch):
 def test_the_commands_mistakes_are_one_line(capsys):
     assert main(["play", "mace"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert main(["play", "maze", "99999999", "--player", "random"]) == 0
-    assert "no task 99999999" in capsys.readouterr().out
+    for words in (["maze", "99999999", "--player", "random"], ["maze", "99999999"], ["alfworld"]):
+        assert main(["play", *words]) == 2
+        shown = capsys.readouterr()
+        assert "write one action a line" not in shown.out  # nobody is told to play what cannot be played
+        assert shown.err.count("\n") == 1
+        assert "no task 99999999" in shown.err or "server only" in shown.err
+
+
+def test_a_person_sees_how_the_last_action_was_answered(capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: "c r a n e")
+    assert main(["play", "wordle", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\nb b y b y\n") == 6
+    assert shown.count("write one action a line") == 1
+
+
+def test_sigterm_ends_the_game_of_a_person_who_does_not_answer():
+    command = [sys.executable, "-m", "envpool", "play", "maze", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        shown = b""
+        while not shown.endswith(b"\n> "):
+            piece = os.read(process.stdout.fileno(), 10_000)
+            assert piece
+            shown += piece
+        process.terminate()
+        try:
+            assert process.wait(5) == -signal.SIGTERM
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+
+
+def test_the_command_does_not_mind_if_nobody_reads_what_it_says():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "envpool", "list"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_a_task_has_the_item_id_of_agenttraj():

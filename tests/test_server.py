@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import math
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -12,17 +14,20 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
 from envpool.dialects import DIALECTS, Complained
-from envpool.server import create_app, serve
+from envpool.server import connections, create_app, serve
 from envpool.server.hosting import InlineHost, ThreadHost
+from envpool.server.serve import _listening
 from envpool.server.workers import ProcessHost
 
 KEY = "Idempotency-Key"
@@ -706,7 +711,139 @@ def test_sigterm_ends_a_server_with_a_worker_that_hangs(odd):
             hang(client, number)
         process.terminate()
         assert process.wait(10) == 0
+        assert "Traceback" not in process.stderr.read()
         wait_for_all_to_end(odd)
+
+
+def test_sigterm_in_the_middle_of_a_request_is_no_error():
+    with serving("maze", "--port", "0") as process, connected(process) as half_sent:
+        half_sent.sendall(b"POST /maze/create HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert half_sent.recv(100).startswith(b"HTTP/1.1 100")
+        process.terminate()
+        assert b"503 Service Unavailable" in half_sent.recv(1000)
+        assert process.wait(5) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_workers_start_and_end_without_a_word():
+    with serving("maze", "--port", "0", "--workers", "2") as process:
+        process.terminate()
+        assert process.wait(5) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_port_that_another_server_has_just_taken_is_refused_before_anything_is_started(tmp_path):
+    for place in (("127.0.0.1", 0, None), ("", 0, str(tmp_path / "s"))):
+        with _listening(*place) as (taken, _):
+            name = taken.getsockname()
+            same = place if isinstance(name, str) else (*name, None)
+            with pytest.raises(EnvPoolError, match="in use"), _listening(*same):
+                pass
+
+
+def connected(process) -> socket.socket:
+    url = httpx.URL(process.address)
+    return socket.create_connection((url.host, url.port), timeout=10)
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that a server says until it hangs up."""
+    said = b""
+    with suppress(ConnectionResetError):  # it did not read all that was sent
+        while piece := connection.recv(1000):
+            said += piece
+    return said
+
+
+LONG = b"a" * (connections.LONGEST_HEAD + 1)
+
+
+BEGUN = b"POST /maze/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [(b"", b"GET /health HTTP/1.1\r\nX: " + LONG), (b"", b"GET /" + LONG), (BEGUN, b"0\r\nX: " + LONG)],
+    ids=["header", "url", "trailer"],
+)
+def test_a_head_that_does_not_end_is_refused(first, rest):
+    with serving("maze", "--port", "0") as process, connected(process) as connection:
+        connection.sendall(first)
+        assert not first or connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(rest)
+        assert everything(connection).startswith(b"HTTP/1.1 431 ")
+        assert httpx.get(f"{process.address}/health").status_code == 200
+
+
+@asynccontextmanager
+async def accepting():
+    """A server of nothing but its connections; yields how to connect."""
+
+    async def app(scope, receive, send):
+        raise NotImplementedError
+
+    config, state = uvicorn.Config(app), ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: connections.Connection(config, state, {}), "127.0.0.1", 0)
+    async with server:
+        yield lambda: asyncio.open_connection(*server.sockets[0].getsockname())
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET / HTT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"])
+def test_a_request_that_does_not_come_is_not_waited_for_long(sent, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.05)
+
+    async def main():
+        async with accepting() as connect, asyncio.timeout(5):
+            reader, writer = await connect()
+            writer.write(sent)
+            await reader.read()
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_too_many_is_hung_up_on_and_there_is_room_again_after_another_has_ended(monkeypatch):
+    monkeypatch.setattr(connections, "MOST", 1)
+
+    async def main():
+        async with accepting() as connect, asyncio.timeout(5):
+            kept, keeper = await connect()
+            with suppress(ConnectionResetError):
+                assert await (await connect())[0].read() == b""
+            assert not kept.at_eof()
+            keeper.write(b"nonsense\r\n\r\n")
+            assert (await kept.read()).startswith(b"HTTP/1.1 400")
+            reader, writer = await connect()
+            writer.write(b"nonsense\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 400")
+            keeper.close()
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_connections_leave_files_for_all_else(monkeypatch):
+    for files, most in ((resource.RLIM_INFINITY, 4096), (2**20, 4096), (1024, 960), (100, 50)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, files=files: (files, files))
+        assert connections.most_connections() == most
+
+
+def test_the_token_is_what_stands_in_the_variable_without_white_space_around_it(monkeypatch):
+    monkeypatch.setenv("ENVPOOL_TOKEN", " secret\n")
+    with serving("maze", "--port", "0") as process:
+        for shown, status in (("Bearer secret", 200), ("Bearer other", 401)):
+            answer = httpx.get(f"{process.address}/info", headers={"Authorization": shown})
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "sec\x7fret", "sec\udcffret"])
+def test_a_token_that_no_client_can_send_is_refused_and_not_shown(token, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"ENVPOOL_TOKEN": token})
+    with pytest.raises(EnvPoolError, match="ENVPOOL_TOKEN") as caught:
+        serve("maze", port=0)
+    assert "sec" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_other_addresses_than_loopback_need_a_token(monkeypatch):
@@ -720,13 +857,21 @@ def test_other_addresses_than_loopback_need_a_token(monkeypatch):
     ("options", "complaint"),
     [
         ({"workers": 0}, "--workers 0"),
+        ({"idle_seconds": math.nan}, "--idle-seconds nan"),
+        ({"step_seconds": -1.0, "workers": 2}, "--step-seconds -1"),
         ({"port": 70_000}, "cannot listen on 127.0.0.1, port 70000"),
         ({"imports": ["nowhere_at_all"]}, "no module 'nowhere_at_all'"),
+        ({"imports": ["./examples/higher_lower.py"]}, "no name of a module: write it with dots"),
+        ({"imports": ["higher_lower.py"]}, "no name of a module"),
+        ({"imports": [".relative"]}, "no name of a module"),
+        ({"imports": [""]}, "no name of a module"),
+        ({"imports": ["raises_on_import"]}, r"cannot import raises_on_import \(ValueError: too bad\): mend the module"),
         ({"environment": "maz"}, "did you mean 'maze'"),
     ],
 )
-def test_a_server_that_cannot_be_says_why_in_one_line(options, complaint, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def test_a_server_that_cannot_be_says_why_in_one_line(options, complaint, monkeypatch, tmp_path):
+    (tmp_path / "raises_on_import.py").write_text("raise ValueError('too\\nbad')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(EnvPoolError, match=complaint) as caught:
         serve(**{"environment": "maze", **options})
     assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -908,3 +909,50 @@ def test_what_cannot_be_checked_is_the_callers_mistake():
         command("mase")
     with pytest.raises(EnvPoolError, match="--dialect"):
         command("http://127.0.0.1:1")
+    for tasks in (0, -1):
+        with pytest.raises(EnvPoolError, match=f"--tasks {tasks} checks nothing"):
+            command("wordle", "--tasks", str(tasks))
+    with pytest.raises(EnvPoolError, match="no module 'nowhere_at_all'"):
+        command("wordle", "--import", "nowhere_at_all")
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_long():
+    async def main():
+        async with FakeServer("maze", latency=lambda: math.inf) as server:
+            with pytest.raises(EnvPoolError, match=r"no session could be opened within 0\.1 s") as caught:
+                await check(server.url, dialect="maze", seconds=0.1)
+        return str(caught.value)
+
+    assert "\n" not in play(main)
+
+
+OF_ONES_OWN = """
+from dataclasses import replace
+import envpool
+envpool.register(replace(envpool.get_spec("maze"), name="maze-of-ones-own"))
+"""
+
+
+def test_a_server_of_an_environment_of_ones_own_is_checked_with_its_token(tmp_path, monkeypatch, capsys):
+    (tmp_path / "maze_of_ones_own.py").write_text(OF_ONES_OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TOKEN_OF_THE_SERVER", "secret")
+
+    class Guarded(FakeServer):
+        async def answer(self, request):
+            if request.header("authorization") != "Bearer secret":
+                return Response.of({"error": "who are you?"}, 401)
+            return await super().answer(request)
+
+    async def main():
+        own = replace(envpool.get_spec("maze"), name="maze-of-ones-own")
+        async with Guarded(own) as server:
+            words = ("--dialect", own.name, "--import", "maze_of_ones_own", "--tasks", "1")
+            with pytest.raises(EnvPoolError, match="401"):
+                await trio.to_thread.run_sync(command, server.url, *words)
+            return await trio.to_thread.run_sync(command, server.url, *words, "--token", "TOKEN_OF_THE_SERVER")
+
+    assert play(main) == 0
+    shown = capsys.readouterr().out
+    assert "the server holds 0 as before" in shown
+    assert "secret" not in shown

@@ -93,6 +93,8 @@ class Application:
                 answer = await handler(request)
             except Refused as refusal:
                 answer = _refusal(refusal)
+            except asyncio.CancelledError:  # by uvicorn, at the end of the server
+                answer = _refusal(Refused(Kind.UNAVAILABLE, "the server is ending"))
             return Response(answer.body, answer.status, HEADERS.get(answer.status), "application/json")
 
         # FastAPI's own routes work out parameters for every request, which costs more than all that is done here

@@ -8,13 +8,11 @@ Besides the routes of the dialect (see `dialects`) there are ``GET /health`` and
 from __future__ import annotations
 
 import argparse
-import importlib
 import ipaddress
 import os
 import signal
 import socket
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError, MissingExtra
+from envpool.imports import import_modules
 from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
 from envpool.server.workers import ProcessHost
@@ -39,6 +38,9 @@ PORT = 36001
 MAX_SESSIONS = 1024
 IDLE_SECONDS = 3600.0
 MAX_BODY = 1_000_000
+
+BACKLOG = 2048
+"""How many connections may wait to be accepted."""
 
 LEAVING_SECONDS = 1
 """How long requests that are being answered may take when the server ends."""
@@ -120,13 +122,19 @@ def serve(
         KeyboardInterrupt: Ctrl-C ended it.
         SystemExit: SIGTERM ended it.
     """
-    for setting, value in (("workers", workers), ("max-sessions", max_sessions), ("idle-seconds", idle_seconds)):
-        if value <= 0:
+    numbers = {
+        "workers": workers,
+        "max-sessions": max_sessions,
+        "idle-seconds": idle_seconds,
+        "step-seconds": step_seconds,
+    }
+    for setting, value in numbers.items():
+        if not value > 0:  # which nan is not either
             raise EnvPoolError(f"--{setting} {value} makes no server: it must be positive")
-    token = None if uds else os.environ.get(TOKEN) or None
+    token = None if uds else _token()
     if not (uds or token or _is_loopback(host)):
         raise EnvPoolError(f"{host} can be reached from elsewhere: put a secret token into the variable {TOKEN}")
-    _import(imports)
+    import_modules(imports)
     spec = get_spec(environment)
     place = _place(spec, workers, imports, step_seconds)
     app = create_app(spec, place, token=token, max_sessions=max_sessions, idle_seconds=idle_seconds, max_body=max_body)
@@ -137,25 +145,30 @@ def serve(
 def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_pipe: bool) -> None:
     try:
         import uvicorn
+
+        from envpool.server.connections import AT_ONCE, Connection
     except ModuleNotFoundError as error:
-        raise MissingExtra("envpool serve", "uvicorn", "serve") from error
+        raise MissingExtra("envpool serve", str(error.name), "serve") from error
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await place.start()
             await super().startup(sockets=sockets)
+            listener.listen(BACKLOG)  # asyncio has set it to as many as it accepts at once
             if self.started:
                 print(ready, flush=True)
 
     server = Server(
         uvicorn.Config(
             app,
+            http=Connection,
             ws="none",
             lifespan="on",
             log_level="warning",
             access_log=False,
             server_header=False,
             date_header=False,
+            backlog=AT_ONCE,
             timeout_keep_alive=75,  # longer than clients keep a connection: whoever hangs up second loses requests
             timeout_graceful_shutdown=LEAVING_SECONDS,
         )
@@ -183,16 +196,12 @@ def _place(spec: EnvSpec, workers: int, imports: Sequence[str], step_seconds: fl
     return InlineHost(spec) if spec.inline else ThreadHost(spec, step_seconds=step_seconds)
 
 
-def _import(modules: Sequence[str]) -> None:
-    if modules and "" not in sys.path:
-        sys.path.insert(0, "")  # modules of this folder, as under `python -m`
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise EnvPoolError(f"there is no module {module!r} here: run it from the folder that holds it") from error
+def _token() -> str | None:
+    """The token that clients have to show, without what a file or a shell may have put around it."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not token.isprintable():
+        raise EnvPoolError(f"the variable {TOKEN} holds a control character, which no client can send: remove it")
+    return token or None
 
 
 def _is_loopback(host: str) -> bool:
@@ -226,6 +235,7 @@ def _tcp_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # two can bind to one port, but only one can listen
     except BaseException:
         listener.close()
         raise
@@ -241,6 +251,7 @@ def _unix_socket(path: str) -> socket.socket:
             listener.bind(path)
         finally:
             os.umask(before)
+        listener.listen(BACKLOG)  # or another server takes it for one that was left
     except BaseException:
         listener.close()
         raise

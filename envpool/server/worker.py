@@ -23,20 +23,18 @@ from envpool.server.hosting import build, in_one_line, perform
 from envpool.spec import Environment, EnvSpec, get_spec
 from envpool.types import Step
 
-GRACE_SECONDS = 2.0
-"""How long a worker may take to close its environments."""
 
-
-def main(environment: str, imports: Sequence[str]) -> None:
+def main(grace_seconds: float, environment: str, imports: Sequence[str]) -> None:
     """Does what the server says until there is no more.
 
     Args:
+        grace_seconds: how long it may take to close its environments.
         environment: the name of the environment.
         imports: modules to import first.
     """
     requests, say = _take_pipes()
     ended = threading.Event()
-    threading.Thread(target=_follow_server, args=(requests, ended), daemon=True).start()
+    threading.Thread(target=_follow_server, args=(requests, ended, grace_seconds), daemon=True).start()
     try:
         for module in imports:
             importlib.import_module(module)
@@ -94,16 +92,16 @@ def _take_pipes() -> tuple[IO[bytes], Callable[[dict[str, Any]], None]]:
     return requests, say
 
 
-def _follow_server(requests: IO[bytes], ended: threading.Event) -> None:
+def _follow_server(requests: IO[bytes], ended: threading.Event, grace_seconds: float) -> None:
     """Ends this process and all that it started some time after the server, also from within a call that hangs."""
     hangup = select.poll()
     hangup.register(requests.fileno(), 0)  # hanging up is always reported
     hangup.poll()
-    if not ended.wait(GRACE_SECONDS):
+    if not ended.wait(grace_seconds):
         if os.getpid() == os.getpgrp():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(float(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -15,13 +15,15 @@ from typing import Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, SessionLost, UnknownTask
 from envpool.server.hosting import STEP_SECONDS
-from envpool.server.worker import GRACE_SECONDS
 from envpool.types import Step
 
 logger = logging.getLogger("envpool.server")
 
 START_SECONDS = 120.0
 """How long a worker may take to load what its environment needs."""
+
+GRACE_SECONDS = 2.0
+"""How long a worker may take to close its environments."""
 
 LONGEST_ANSWER = 2**26
 """Bytes in one line of a worker."""
@@ -42,7 +44,7 @@ class ProcessHost:
     def __init__(
         self, environment: str, workers: int, *, imports: Sequence[str] = (), step_seconds: float = STEP_SECONDS
     ) -> None:
-        self._command = [sys.executable, "-m", "envpool.server.worker", environment, *imports]
+        self._command = [sys.executable, "-m", "envpool.server.worker", str(GRACE_SECONDS), environment, *imports]
         self._seconds = step_seconds
         self._workers: list[_Worker | None] = [None] * workers
         self._starting = [asyncio.Lock() for _ in self._workers]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import trio
 
-from envpool.dialects import get_dialect
+from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError
+from envpool.imports import import_modules
 from envpool.run import run_sync
 from envpool.session import Transport
 from envpool.spec import EnvSpec, get_spec
@@ -28,11 +29,15 @@ SESSIONS = 16
 SECONDS = 120.0
 """Time limit of one check."""
 
+OPENING_SECONDS = 60.0
+"""How long the first session may take to open, if the checks have as much time."""
+
 
 async def check(
     target: EnvSpec | str,
     *,
     dialect: str | None = None,
+    token: str | None = None,
     transport: Transport | None = None,
     tasks: int = 3,
     seed: int = 0,
@@ -43,6 +48,7 @@ async def check(
     Args:
         target: its card, its name, or the address of a server (as in ``http://127.0.0.1:36001``).
         dialect: which environment the server serves; needed with an address.
+        token: the environment variable that holds the bearer token of the server.
         transport: where sessions come from, not entered yet; with None they live in this process, or on the server.
         tasks: how many tasks each check plays.
         seed: of tasks and actions.
@@ -55,8 +61,10 @@ async def check(
         EnvPoolError: there is nothing to check: no such environment, a missing extra, no dialect, a server that
             cannot be reached.
     """
+    if tasks < 1:
+        raise EnvPoolError(f"--tasks {tasks} checks nothing: it must be positive")
     if isinstance(target, str) and "://" in target:
-        subject = _served(target, dialect, transport, tasks, seed)
+        subject = _served(target, dialect, token, transport, tasks, seed)
         name = f"{subject.spec.name} at {target}"
     else:
         spec = get_spec(target) if isinstance(target, str) else target
@@ -66,7 +74,7 @@ async def check(
         )
         name = f"{spec.name} in this process" if local else spec.name
     async with subject.transport.running():
-        failure = await _opening(subject)
+        failure = await _opening(subject, min(seconds, OPENING_SECONDS))
         if failure is None:
             found = [await _made(check, CHECKS[check], subject, seconds) for check in CHECKS]
         else:
@@ -80,14 +88,17 @@ def check_env(
     target: EnvSpec | str,
     *,
     dialect: str | None = None,
+    token: str | None = None,
     transport: Transport | None = None,
     tasks: int = 3,
     seed: int = 0,
     seconds: float = SECONDS,
 ) -> Report:
     """Checks an environment, from plain code; see `check`."""
-    options = partial(check, dialect=dialect, transport=transport, tasks=tasks, seed=seed, seconds=seconds)
-    return run_sync(options, target)
+    return run_sync(
+        partial(check, dialect=dialect, token=token, transport=transport, tasks=tasks, seed=seed, seconds=seconds),
+        target,
+    )
 
 
 def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,52 +106,64 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     parser = commands.add_parser("check", help="check that an environment or a server keeps its promises")
     parser.add_argument("target", metavar="ENV_OR_URL", help="a name, or an address as in http://127.0.0.1:36001")
     parser.add_argument("--dialect", metavar="NAME", help="which environment a server serves")
+    parser.add_argument("--token", metavar="VARIABLE", help="environment variable that holds a server's bearer token")
+    parser.add_argument(
+        "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
+    )
     parser.add_argument("--tasks", type=int, default=3, help="tasks per check (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of tasks and actions (default: 0)")
     parser.set_defaults(run=_run)
 
 
 def _run(words: argparse.Namespace) -> int:
-    report = check_env(words.target, dialect=words.dialect, tasks=words.tasks, seed=words.seed)
+    import_modules(words.imports)
+    report = check_env(words.target, dialect=words.dialect, token=words.token, tasks=words.tasks, seed=words.seed)
     print(format_report(report))
     return 0 if report.passed else 1
 
 
-def _served(url: str, dialect: str | None, transport: Transport | None, tasks: int, seed: int) -> Subject:
+def _served(
+    url: str, dialect: str | None, token: str | None, transport: Transport | None, tasks: int, seed: int
+) -> Subject:
     if dialect is None:
         raise EnvPoolError(f"say with --dialect which environment {url} serves")
+    from envpool.transports.endpoint import Endpoint
     from envpool.transports.http import HttpTransport  # imports httpx, which checks in process do without
 
-    spec, shape = get_spec(dialect), get_dialect(dialect)
+    spec, endpoint = get_spec(dialect), Endpoint(url, token)
+    shape = DIALECTS.get(spec.name, PLAIN)
     return Subject(
         spec=spec,
-        transport=transport or HttpTransport({spec.name: [url]}),
+        transport=transport or HttpTransport({spec.name: [endpoint]}),
         count=tasks,
         steps=STEPS,
         sessions=min(SESSIONS, shape.sessions or SESSIONS),
         seed=seed,
         known=shape.tasks,
-        count_live=partial(_live_sessions, url),
+        count_live=partial(_live_sessions, url, endpoint.secrets()),
     )
 
 
-async def _live_sessions(url: str) -> int | None:
+async def _live_sessions(url: str, headers: Mapping[str, str]) -> int | None:
     """Asks a server of envpool's own how many sessions it holds; others do not know."""
     if not url.startswith("http://"):
         return None
     try:
         async with Client(url) as client:
-            answer = await client.request("GET", "/info")
+            answer = await client.request("GET", "/info", headers=headers)
         known = answer.json() if answer.status == 200 else None
     except (Lost, ValueError):
         return None
     return known.get("sessions") if isinstance(known, dict) else None
 
 
-async def _opening(subject: Subject) -> Exception | None:
+async def _opening(subject: Subject, seconds: float) -> Exception | None:
     try:
-        async with subject.session():
-            return None
+        with trio.fail_after(seconds):
+            async with subject.session():
+                return None
+    except trio.TooSlowError:
+        return EnvPoolError(f"no session could be opened within {seconds:g} s: does anything answer, and is it well?")
     except Exception as error:
         return error
 
