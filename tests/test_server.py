@@ -777,10 +777,11 @@ def test_a_head_that_does_not_end_is_refused(first, rest):
 
 @asynccontextmanager
 async def accepting():
-    """A server of nothing but its connections; yields how to connect."""
+    """A server that waits for requests and answers none; yields how to connect."""
 
     async def app(scope, receive, send):
-        raise NotImplementedError
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
     config, state = uvicorn.Config(app), ServerState()
     loop = asyncio.get_running_loop()
@@ -809,8 +810,10 @@ def test_a_connection_too_many_is_hung_up_on_and_there_is_room_again_after_anoth
     async def main():
         async with accepting() as connect, asyncio.timeout(5):
             kept, keeper = await connect()
+            refused, writer = await connect()
             with suppress(ConnectionResetError):
-                assert await (await connect())[0].read() == b""
+                assert await refused.read() == b""
+            writer.close()
             assert not kept.at_eof()
             keeper.write(b"nonsense\r\n\r\n")
             assert (await kept.read()).startswith(b"HTTP/1.1 400")
@@ -837,6 +840,17 @@ def test_the_token_is_what_stands_in_the_variable_without_white_space_around_it(
             assert answer.status_code == status
 
 
+@pytest.fixture
+def never_run(monkeypatch):
+    """Makes a server that should have been refused a failure, where it would run for good."""
+
+    def run(*arguments):
+        pytest.fail("the server would run")
+
+    monkeypatch.setattr(sys.modules["envpool.server.serve"], "_run", run)
+
+
+@pytest.mark.usefixtures("never_run")
 @pytest.mark.parametrize("token", ["sec\nret", "sec\x7fret", "sec\udcffret"])
 def test_a_token_that_no_client_can_send_is_refused_and_not_shown(token, monkeypatch):
     monkeypatch.setattr(os, "environ", {"ENVPOOL_TOKEN": token})
@@ -853,6 +867,7 @@ def test_other_addresses_than_loopback_need_a_token(monkeypatch):
             serve("maze", host=host, port=0)
 
 
+@pytest.mark.usefixtures("never_run")
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
