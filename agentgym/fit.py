@@ -319,12 +319,10 @@ def _unsolved(played: Sequence[Trajectory]) -> str:
         failed = f", {len(errors)} of them failed: {errors[0]}" if errors else ""
         if here:
             parts.append(f"{name} {len(here)}{failed}")
+    if not parts:
+        return ""
     count = sum(not t.success for t in played)
-    return (
-        f"{count} of {len(played)} expert episodes did not succeed and are left out ({'; '.join(parts)})"
-        if parts
-        else ""
-    )
+    return f"{count} of {len(played)} expert episodes did not succeed and are left out ({'; '.join(parts)})"
 
 
 def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:

@@ -158,10 +158,12 @@ def played_before(recipe: Recipe, job: PlayJob) -> dict[Task, Trajectory]:
     begun = Journal(job.out).read()
     if not finished and not begun:
         return {}
-    wanted = {"policy": _player(job), **_columns((finished or begun)[0][1], _origin(recipe, job))}
+    written = to_row((finished or begun)[0][1], **_origin(recipe, job))
+    wanted = {name: (name, written[name]) for name in ("weights", "sampling", "phase")}
+    wanted["policy"] = ("player", _player(job))
     tasks = set(job.tasks)
     for row, episode in [*finished, *begun]:
-        different = [_CALLED[name] for name, value in wanted.items() if row[name] != value]
+        different = [what for column, (what, value) in wanted.items() if row[column] != value]
         different += ["tasks"] if episode.task not in tasks else []
         if episode.task in tasks and episode.version != get_spec(episode.task.environment).version:
             different.append(f"version of {episode.task.environment}")
@@ -172,16 +174,6 @@ def played_before(recipe: Recipe, job: PlayJob) -> dict[Task, Trajectory]:
             )
     whole = {episode.task: episode for _, episode in finished if episode.score is not None or not job.again}
     return whole | {episode.task: episode for _, episode in begun if episode.score is not None}
-
-
-_CALLED = {"policy": "player", "weights": "weights", "sampling": "sampling", "phase": "phase"}
-"""The columns that tell jobs apart, in plain words."""
-
-
-def _columns(episode: Trajectory, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """How an origin is written in rows."""
-    row = to_row(episode, **origin)
-    return {name: row[name] for name in ("weights", "sampling", "phase")}
 
 
 def _origin(recipe: Recipe, job: PlayJob) -> dict[str, Any]:

@@ -4,14 +4,15 @@
     errors      everything raised on purpose
     spec        an environment's card; the registry
     formats     how thought and action are written; calls are its functions
-    policy      who answers: protocol, functions, experts, random players
+    policy      who answers: protocol, functions, experts; random_policy is the floor
     session     one live instance of an environment; transports/ says where it lives, replay brings it back
     dialects    how AgentGym's servers speak; server/ is such a server
     episode     one episode: the one place where failure becomes data
     pool        many episodes at once
     statistics  what a pool is doing, in numbers
     run         from plain code into trio and back
-    envs/       the embedded environments, one file each, and the cards of those behind servers
+    imports     modules of a user's that register environments
+    envs/       the embedded environments, and the cards of those behind servers
     testing/    fake servers, faults, and the conformance kit
 
 envpool knows no tokens, weights or gradients; agentgym does.

@@ -2,6 +2,7 @@
 
 local      in this process
 process    in worker processes of this machine
-http       behind environment servers; remote and caller are its sessions and its requests, endpoint its settings
+http       behind environment servers: replicas, which server; remote, the sessions on it; caller, the requests;
+           endpoint, the settings
 routing    each environment where it belongs
 """

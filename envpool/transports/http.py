@@ -24,7 +24,7 @@ from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.endpoint import Answer, Endpoint, HttpSettings
-from envpool.transports.remote import Replicas
+from envpool.transports.replicas import Replicas
 
 KEEPALIVE_SECONDS = 2.0
 """Idle connections are not used again after this: uvicorn hangs up at 5 s, and a request sent just then is lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -24,70 +24,22 @@ FINISH_SECONDS = 5.0
 """How long the end of a run may take on one server."""
 
 
-class Replicas:
-    """The servers of one environment.
-
-    Args:
-        name: of the environment.
-        wires: the connections to each.
-        dialect: how they speak.
-        settings: time limits and retries.
-        nursery: where sessions are created, so that one that nobody waits for any more is closed again.
-        recorder: where retries and failures are counted.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        wires: Sequence[Exchange],
-        dialect: Dialect,
-        settings: HttpSettings,
-        nursery: trio.Nursery,
-        recorder: Recorder | None,
-    ) -> None:
-        self._servers = [Server(name, wire, dialect, settings, nursery, recorder) for wire in wires]
-        self._left = trio.lowlevel.ParkingLot()
+class Group(Protocol):
+    """The servers of one environment, as one of them and its sessions see them."""
 
     @property
     def well(self) -> bool:
         """Whether any of them answers."""
-        return any(server.well for server in self._servers)
-
-    async def open(self, spec: EnvSpec) -> RemoteSession:
-        """Opens a session on the least loaded server that is well and has room; waits while there is no room.
-
-        Raises:
-            EnvironmentFailed: it could not be opened.
-        """
-        tried: set[Server] = set()
-        while True:
-            server = min(self._servers, key=lambda server: (server in tried, server.full, not server.well, server.load))
-            if server.full:
-                with queueing():
-                    await self._left.park()
-                continue
-            try:
-                return await server.open(spec, self)
-            except _NoRoom:
-                continue
-            except ServerUnreachable:
-                tried.add(server)
-                if len(tried) == len(self._servers):
-                    raise
 
     def other_than(self, server: Server) -> bool:
         """Whether another one than `server` answers."""
-        return any(one.well for one in self._servers if one is not server)
 
     def left(self) -> None:
         """A session has ended."""
-        self._left.unpark()
 
-    async def finish(self) -> None:
-        """Closes what could not be closed before, and all connections."""
-        async with trio.open_nursery() as nursery:
-            for server in self._servers:
-                nursery.start_soon(server.finish)
+
+class NoRoom(Exception):
+    """The server holds as many sessions as it may, which was not known when this one was sent there."""
 
 
 class Server:
@@ -136,31 +88,31 @@ class Server:
         """Whether it has no room for another session."""
         return self._room is not None and self.load >= self._room
 
-    async def open(self, spec: EnvSpec, replicas: Replicas) -> RemoteSession:
+    async def open(self, spec: EnvSpec, group: Group) -> RemoteSession:
         """Opens a session.
 
         Args:
             spec: the card of the environment.
-            replicas: all servers of the environment.
+            group: all servers of the environment.
 
         Raises:
             EnvironmentFailed: it could not be opened.
         """
         self.load += 1
         try:
-            patient = not replicas.other_than(self)
+            patient = not group.other_than(self)
             await self._get_to_know(spec, patient)
             if self._room is not None and self.load > self._room:
-                raise _NoRoom  # which was not known when this session was sent here
+                raise NoRoom
             identity = self._free.pop() if self._free else await self._created(patient)
             older = self._live.get(identity)
             if older is not None:  # the server was started anew, or gives ids out again
                 await older.lose()
         except BaseException:
             self.load -= 1
-            replicas.left()
+            group.left()
             raise
-        session = RemoteSession(self, spec, identity, replicas)
+        session = RemoteSession(self, spec, identity, group)
         self._live[identity] = session
         return session
 
@@ -330,14 +282,14 @@ class RemoteSession:
 
     environment = None
 
-    def __init__(self, server: Server, spec: EnvSpec, identity: int | str, replicas: Replicas) -> None:
+    def __init__(self, server: Server, spec: EnvSpec, identity: int | str, group: Group) -> None:
         self.identity = identity
         self._lost = False
         self._quiet: trio.Event | None = None
         self._busy = False
         self._server = server
         self._spec = spec
-        self._replicas = replicas
+        self._group = group
         self._closed = False
         self._sound = True
         self._key = secrets.token_hex(8)
@@ -391,7 +343,7 @@ class RemoteSession:
             try:
                 await self._server.close(self, sound=self._sound)
             finally:
-                self._replicas.left()
+                self._group.left()
 
     async def lose(self) -> None:
         """Its id belongs to another session now; returns when no request of this one is on its way any more."""
@@ -427,11 +379,7 @@ class RemoteSession:
     @property
     def _patient(self) -> bool:
         """Whether to wait for the server if it is down: not where another one can play the episode again."""
-        return not (self._spec.deterministic and self._replicas.well)
-
-
-class _NoRoom(Exception):
-    """The server holds as many sessions as it can."""
+        return not (self._spec.deterministic and self._group.well)
 
 
 class _Creation:
