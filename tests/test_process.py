@@ -216,48 +216,54 @@ def test_an_environment_that_prints_does_not_stop(talkative):
     assert [t.stop for t in played] == [StopReason.MAX_TURNS] * 2
 
 
-async def leave_early(pool, tasks):
+async def leave_early(pool, tasks, loading):
     async with pool.run(tasks, RandomPolicy(0)):
-        await trio.sleep(0.2)
+        await loading.wait()
 
 
-async def cancel(pool, tasks):
-    with trio.move_on_after(0.2):
-        await play(pool, tasks, RandomPolicy(0))
+async def cancel(pool, tasks, loading):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play, pool, tasks, RandomPolicy(0))
+        await loading.wait()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("stop", [leave_early, cancel])
 def test_a_run_that_ends_while_workers_load_does_not_wait_for_them(stop, talkative, monkeypatch):
     monkeypatch.setenv("LOADS_SLOWLY", "1")
-    transport = ProcessTransport(2, settings=QUICK)
-    started = []
+    loading, started = trio.Event(), []
     open_process = trio.lowlevel.open_process
 
     async def noted(*args, **options):
         process = await open_process(*args, **options)
         started.append(process)
+        if len(started) == 2:
+            loading.set()
         return process
 
     monkeypatch.setattr(trio.lowlevel, "open_process", noted)
-    before = time.monotonic()
-    run_sync(stop, EnvPool(transport=transport), [Task("talkative", index) for index in range(4)])
-    assert time.monotonic() - before < 30  # they would need 60
-    assert len(started) == 2
-    assert not any(alive(process.pid) for process in started)
+    pool = EnvPool(transport=ProcessTransport(2, settings=QUICK))
+    run_sync(stop, pool, [Task("talkative", index) for index in range(4)], loading)
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2  # not asked to end, nor waited for
 
 
 def test_an_episode_whose_time_is_up_while_workers_load_costs_no_other(talkative, monkeypatch):
-    begin = process_transport._Worker.start
+    begin, one_has_failed = process_transport._Worker.start, trio.Event()
 
     async def late(worker):
-        await trio.sleep(1.5)
+        await one_has_failed.wait()
         await begin(worker)
 
     monkeypatch.setattr(process_transport._Worker, "start", late)
-    pool = EnvPool(
-        sessions=1, transport=ProcessTransport(1, settings=QUICK), limits=Limits(step_seconds=1, episode_seconds=1)
-    )
-    tasks = [Task("talkative", index) for index in range(5)]
-    played = run_sync(play, pool, tasks, RandomPolicy(0))
-    assert played[0].stop in (StopReason.ERROR, StopReason.TIMEOUT)
-    assert played[-1].stop is StopReason.MAX_TURNS
+    ends = []
+
+    async def main():
+        pool = EnvPool(sessions=1, transport=ProcessTransport(1, settings=QUICK), limits=Limits(episode_seconds=1))
+        async with pool.run([Task("talkative", index) for index in range(26)], RandomPolicy(0)) as trajectories:
+            async for trajectory in trajectories:
+                one_has_failed.set()
+                ends.append(trajectory.stop)
+
+    run_sync(main)
+    assert ends[0] is StopReason.TIMEOUT
+    assert ends[-1] is StopReason.MAX_TURNS

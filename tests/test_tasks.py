@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -344,13 +343,11 @@ def test_all_tasks_are_named_on_demand(capsys):
     assert "--all" not in out
 
 
-def test_two_long_lists_are_compared_in_no_time():
+def test_two_long_lists_are_compared():
     frame = tasklist.of_environment(get_spec("maze"), [Split.EVAL])
     frame = frame.with_columns(instruction=pl.format("walk {}", "index"))
-    started = time.monotonic()
-    (overlap,) = overlaps(frame, frame)
+    (overlap,) = overlaps(frame, frame)  # minutes if every task were looked for in a list
     assert len(overlap.same_id or ()) == frame.height
-    assert time.monotonic() - started < 15
 
 
 def test_what_files_say_does_not_command_a_terminal(capsys):
