@@ -159,6 +159,7 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("environments.maze.keep_above=1", "no score of maze is greater than 1 (they go up to 1)"),
         ("environments.maze.endpoints=[localhost]", "'localhost' is no address: write it as http://host:port"),
         ("environments.maze.endpoints=['http://[::1']", "is no address: write it as http://host:port"),
+        ("environments.maze.endpoints=['http://a..b:80']", "is no address: write it as http://host:port"),
         ("environments.maze.endpoints=['http://a:99999']", "is no address: write it as http://host:port"),
         ('output="\\0"', "cannot be a folder: name another one"),
         ("name='x\n\ny'", "cannot name a folder"),

@@ -42,8 +42,9 @@ class Endpoint:
         """
         try:
             parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets that do not close, a port that is none
+            host = (parts.hostname or "").encode("idna")
+            usable = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+        except ValueError:  # brackets that do not close, a port that is none, a name that no host can have
             usable = False
         if not usable:
             raise EnvPoolError(f"{self.url!r} is no address: write it as http://host:port")
