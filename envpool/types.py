@@ -76,11 +76,16 @@ class Completion:
         token_ids: the sampled tokens, stop token included, where the policy has tokens. The pool only
             carries them: what was sampled is what is trained on.
         logprobs: the log-probability of each of `token_ids` under the policy that sampled them.
+        reasoning: private thoughts that came beside `text`, as servers of thinking models give them; they are
+            recorded, never read for an action. Thoughts inside `text` stay there.
+        cut: whether the answer ended at a length limit and not by the policy's own decision to stop.
     """
 
     text: str
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    reasoning: str = ""
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

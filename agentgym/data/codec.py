@@ -134,7 +134,7 @@ class Codec:
 
         Sampled ids are taken as they are if this codec reads the recorded text out of them: then they spell the
         answer in this vocabulary, whoever sampled them. Otherwise (an expert wrote it, or a model with another
-        tokenizer) the text is encoded and a stop token ends it.
+        tokenizer) the text is encoded and a stop token ends it, unless the answer was cut.
         """
         ids = completion.token_ids
         if ids is not None and all(token < self.vocabulary for token in ids) and self.decode(ids) == completion.text:
@@ -143,7 +143,7 @@ class Codec:
         whole, seam = self._encode_text(self._context + text), len(self._context_ids)
         # A prompt is fixed before its answer is known: where the two would merge, the answer stands alone.
         spelt = whole[seam:] if whole[:seam] == self._context_ids else self._encode_text(text)
-        return [*spelt, self.stop_id]
+        return spelt if completion.cut else [*spelt, self.stop_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without its stop token and what else the template puts around answers."""

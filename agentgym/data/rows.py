@@ -157,6 +157,8 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
         "learned": turn.learned,
         "token_ids": None if completion.token_ids is None else list(completion.token_ids),
         "logprobs": None if completion.logprobs is None else list(completion.logprobs),
+        "reasoning": _whole(completion.reasoning),
+        "cut": completion.cut,
         "policy_seconds": turn.policy_seconds,
         "environment_seconds": turn.environment_seconds,
     }
@@ -167,11 +169,15 @@ def _turn(row: Mapping[str, Any] | None) -> Turn:
         raise ValueError("a turn has no text or no observation")
     if row["learned"] is None or row["policy_seconds"] is None or row["environment_seconds"] is None:
         raise ValueError("a turn does not say whether it is learned from, or how long it took")
+    if row["reasoning"] is None or row["cut"] is None:
+        raise ValueError("a turn does not say whether its answer was cut, or what was thought beside it")
     token_ids, logprobs = row["token_ids"], row["logprobs"]
     completion = Completion(
         row["text"],
         None if token_ids is None else tuple(token_ids),
         None if logprobs is None else tuple(logprobs),
+        row["reasoning"],
+        row["cut"],
     )
     return Turn(
         completion,

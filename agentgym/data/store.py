@@ -72,6 +72,8 @@ def schema() -> Schema:
             "learned": pl.Boolean,
             "token_ids": pl.List(pl.Int64),
             "logprobs": pl.List(pl.Float64),
+            "reasoning": pl.String,
+            "cut": pl.Boolean,
             "policy_seconds": pl.Float64,
             "environment_seconds": pl.Float64,
         }

@@ -138,7 +138,8 @@ class LocalPolicy:
 
     def completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> Completion:
         """Puts an answer into words."""
-        return Completion(self._codec.decode(tokens), tuple(tokens), tuple(logprobs))
+        cut = not tokens or tokens[-1] not in self._codec.stop_ids
+        return Completion(self._codec.decode(tokens), tuple(tokens), tuple(logprobs), cut=cut)
 
 
 _Place = tuple[Task, int]  # task and sample: the order of a batch

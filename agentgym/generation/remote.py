@@ -182,9 +182,9 @@ class _ChatActor:
         message = said if isinstance(said, dict) else {}
         text = _text(message.get("content")) or _text(message.get("refusal"))
         self._messages.append({"role": "assistant", "content": text})
-        thought = message.get("reasoning_content") or message.get("reasoning")  # written, but not read again
-        self._tokens = reply.prompt_tokens + (0 if thought else reply.completion_tokens)
-        return Completion(text, *_sampled(reply.choice))
+        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
+        self._tokens = reply.prompt_tokens + (0 if reasoning else reply.completion_tokens)  # thoughts are not read again
+        return Completion(text, *_sampled(reply.choice), reasoning=reasoning, cut=reply.cut)
 
 
 class _TokenActor:
@@ -209,7 +209,7 @@ class _TokenActor:
             await self._policy.end_run(ModelError(f"{self._policy.server.url} {wrong}"))
         self._transcript.act(ids, logprobs)
         self._turn += 1
-        return Completion(self._codec.decode(ids), ids, logprobs)
+        return Completion(self._codec.decode(ids), ids, logprobs, cut=reply.cut)
 
     def _mistake(self, read: object, written: Sequence[int] | None) -> str:
         """Why these are not the tokens of this model; empty if they are."""

@@ -97,11 +97,13 @@ class Reply:
         choice: the first of its ``choices``.
         prompt_tokens: how many tokens it read; 0 if it does not tell.
         completion_tokens: how many it wrote; 0 if it does not tell.
+        cut: whether the answer ended at the length limit.
     """
 
     choice: Mapping[str, Any]
     prompt_tokens: int
     completion_tokens: int
+    cut: bool = False
 
 
 class Reader:
@@ -207,7 +209,7 @@ class Reader:
         self.usage.cut += ended == "length"
         if ended == "content_filter":
             raise ModelRefused("act", f"{self._url}: a content filter took the answer away")
-        return Reply(choice, read, written)
+        return Reply(choice, read, written, cut=ended == "length")
 
     def _count(self, told: Mapping[str, Any]) -> tuple[int, int]:
         read, written = _number(told.get("prompt_tokens")), _number(told.get("completion_tokens"))
