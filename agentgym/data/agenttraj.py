@@ -1,31 +1,26 @@
 """The records in which AgentGym and its kin keep episodes (arXiv 2406.04151), to trajectories and back.
 
-Two spellings of one conversation are read:
+A conversation stands in ``conversations``, ``messages`` or ``conversation``, or in ``prompt`` and ``completion`` (texts
+or messages); `messages.py` reads a message in any spelling. What a record becomes:
 
-- AgentTraj and the evaluation of local models: ``{"conversations": [{"from": "human" | "gpt", "loss": ..., "value":
-  ...}, ...], "item_id": "textcraft_50"}``, where `loss` (null for "human") says whether a message is learned from.
-- rollouts of models behind an API: ``{"role": "system" | "user" | "assistant", "content": ...}`` with an optional
-  ``reasoning_content``, in ``"conversations"`` or ``"messages"``.
-
-What a record becomes:
-
-- Message 0 holds the instructions, message 1 an acknowledgement that nobody learns from, and message 2 the first
-  observation. They become `prompt`, `acknowledgement` and `observation`. Without `loss`, a first answer is taken for an
-  acknowledgement if it does nothing but agree ("OK. I'll follow your instructions."), and never behind a system
-  message, which is the instructions then. A record without one starts with its first observation and has an empty
-  prompt. A system message goes before the prompt.
-- Every further answer is a turn; a later ``loss: false`` makes it one that is not learned from. `reasoning_content`
-  goes before the answer, between ``<think>`` and ``</think>``.
-- An observation behind the last answer belongs to the last turn; AgentTraj has none.
+- Message 0 of AgentTraj holds the instructions, message 1 an acknowledgement that nobody learns from (``loss: false``),
+  and message 2 the first observation. They become `prompt`, `acknowledgement` and `observation`. Elsewhere, a first
+  answer is taken for an acknowledgement if it does nothing but agree ("OK. I'll follow your instructions."), and never
+  behind a system message, which is the instructions then. System messages (or ``system``) go before the prompt, and the
+  functions in ``tools`` behind it. Of several messages before the first answer, the last one is the observation.
+- Every further answer is a turn; a mark makes it one that is not learned from, and so does its place in ``prompt``.
+- An observation behind the last answer belongs to the last turn; AgentTraj has none. Several in a row are joined.
 - ``reward`` is the score, and the environment's own rule makes the success of it, where the environment is known; a
-  file's own ``success`` is not believed, for it goes by another rule. Without reward neither is known: `score` and
-  `success` are None, and the score of each turn is NaN. So it is, whatever the reward, if the record's ``stop`` says
-  that the episode was cut off by a failure; one that says nothing counts as ``DONE``.
+  file's own ``success`` is not believed, for it goes by another rule. A reward beyond the environment's scores is an
+  error. Without reward neither is known: `score` and `success` are None, and the score of each turn is NaN. So it is,
+  whatever the reward, if the record's ``stop`` says that the episode was cut off by a failure; one that says nothing
+  counts as ``DONE``.
 - `version` and `policy` are ``agenttraj`` unless the record says otherwise: the index counts in the original
   environment, where the same number may mean another problem than in ours (TextCraft).
 - An item id that names no index, as those of ALFWorld's training set, is kept as `item`; the index is then a negative
-  number made of the id, the same on every machine, which no environment has.
-- Other fields of a record are not kept.
+  number made of the id, the same on every machine, which no environment has. A record without an id is called after
+  its place in its file.
+- Other fields of a record are not kept; which ones they are is reported.
 
 `write_record` gives AgentTraj's spelling back, for whatever was read from it message by message.
 """
@@ -37,12 +32,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_conversation, weighs
+from agentgym.data.messages import Message, check_whole, holds
 from agentgym.itemids import ItemId, read_item_id
 from envpool.errors import MalformedAction
-from envpool.formats import REACT
+from envpool.formats import FORMATS, REACT, ActionFormat, format_for
 from envpool.spec import environments, get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
@@ -52,32 +49,25 @@ NAME = "agenttraj"
 ACKNOWLEDGEMENT = "OK, I will do as you say."
 """What an agent that was never asked to acknowledge its instructions says in a file of a format that wants it."""
 
+ITEM_IDS = ("item_id", "id", "task_id", "example_id", "uid", "index")
+"""Keys under which data sets name a task, the first one that is there."""
+
+_OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask"})
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
 _COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _FILE_NAME = re.compile(rf"{_COLLECTION}({_NAME.pattern})[_-](?:train|test|eval|traj)(?![a-z]).*")
-_PROMISE = (
-    r"(?:(?:do|try) my best(?: to \w+ (?:the|this|your) task)?|do (?:as|what) you say"
-    r"|follow (?:the|these|your) (?:instructions|rules))"
-)
-_CONSENT = (
-    r"(?:ok|okay|sure|certainly|of course|got it|(?:i )?understood|i understand(?: (?:the|these|your) \w+)?"
-    rf"|(?:i will|i['\u2019]ll) {_PROMISE}(?:,? and {_PROMISE})?)"
-)
-_AGREEMENT = re.compile(rf"{_CONSENT}(?:[.,!] ?{_CONSENT})*[.!]?", re.IGNORECASE)
 _REASONING = re.compile(r"<think>\n(.*?)\n</think>\n\n(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One message: who speaks (``system``, ``user`` or ``assistant``), what, and whether it is learned from."""
-
-    role: str
-    text: str
-    loss: bool | None = None
-
-
-def read_record(record: object, samples: Counter[Task], environment: str | None = None) -> Trajectory:
+def read_record(
+    record: object,
+    samples: Counter[Task],
+    environment: str | None = None,
+    *,
+    place: str | None = None,
+    remarks: set[str] | None = None,
+) -> Trajectory:
     """Makes a trajectory of one record.
 
     Args:
@@ -85,36 +75,82 @@ def read_record(record: object, samples: Counter[Task], environment: str | None 
         samples: how often each task was read so far; counted on. Records of the same task, however their item ids are
             written, are samples 0, 1, ... of it.
         environment: of records whose item id does not tell it.
+        place: what to call the task of a record that has no id, where the environment is known.
+        remarks: gets what a user should know: keys that hold something and are not read, and the like.
 
     Raises:
         ValueError: the record is damaged; says how.
     """
     if not isinstance(record, dict):
         raise ValueError("the record is no object")
-    task, item = task_of(record.get("item_id"), _word(record, "environment"), environment)
+    remarks = set() if remarks is None else remarks
+    own = _word(record, "environment")
+    key = next((key for key in ITEM_IDS if record.get(key) not in (None, "")), ITEM_IDS[0])
+    item_id = record.get(key)
+    if item_id in (None, "") and place is not None and (own or environment):
+        item_id = place
+        remarks.add("have no item id: their tasks are called after their places in the files")
+    task, item = task_of(item_id, own, environment)
     reward, stop = _reward(record), _stop(record)
     score = reward if stop.by_itself else None
-    messages = _messages(record)
-    prompt, acknowledgement, rest = _opening(messages)
-    if len(rest) < 2:
-        raise ValueError("the conversation holds no turn")
+    learned = weighs(record)
+    conversation = read_conversation(record, remarks)
+    if score is not None:
+        check_score(task.environment, score)
+    used = next((pair for pair in PAIRS if all(record.get(side) for side in pair)), ())
+    known = {key, *READ, *_OWN, *(() if any(record.get(name) for name in LISTS) else used)}
+    remarks.update(
+        f"have a key {name[:60]!r} that is not read" for name in record.keys() - known if holds(record[name])
+    )
+    remarks.update(_other_names(item, task, environment))
     trajectory = Trajectory(
         task=task,
         sample=samples[task],
         policy=_word(record, "policy") or NAME,
-        prompt=prompt,
-        observation=rest[0].text,
-        turns=_turns(rest, score),
+        prompt=conversation.prompt,
+        observation=conversation.observation,
+        turns=_turns(conversation, task.environment, score, learned),
         stop=stop,
         score=score,
         success=None if score is None else _success(task.environment, score),
         error=_word(record, "error"),
         version=NAME if (version := _word(record, "version")) is None else version,
         item=item,
-        acknowledgement=acknowledgement,
+        acknowledgement=conversation.acknowledgement,
     )
     samples[task] += 1
     return trajectory
+
+
+class BeyondScores(ValueError):
+    """A reward is beyond the scores of its environment.
+
+    Attributes:
+        environment: the environment.
+    """
+
+    def __init__(self, environment: str, text: str) -> None:
+        super().__init__(text)
+        self.environment = environment
+
+
+def check_score(environment: str, score: float) -> None:
+    """Makes sure that a score is one that the environment gives, where the environment is known.
+
+    Raises:
+        BeyondScores: it is beyond them, as on another scale.
+    """
+    if environment not in environments():
+        return
+    low, high = get_spec(environment).score_range
+    slack = 1e-6 * (high - low)
+    if low - slack <= score <= high + slack:
+        return
+    percent = " (is it a percentage?)" if high == 1 and 1 < score <= 100 else ""
+    cure = "bring the rewards to that scale"
+    raise BeyondScores(
+        environment, f"the reward {score:g} is beyond {environment}'s scores, {low:g} to {high:g}{percent}: {cure}"
+    )
 
 
 def write_record(trajectory: Trajectory) -> dict[str, Any]:
@@ -125,7 +161,7 @@ def write_record(trajectory: Trajectory) -> dict[str, Any]:
     conversation = [
         {
             "from": "gpt" if message.role == "assistant" else "human",
-            "loss": message.loss,
+            "loss": message.learned,
             "value": message.text,
         }
         for message in _conversation(trajectory)
@@ -136,21 +172,58 @@ def write_record(trajectory: Trajectory) -> dict[str, Any]:
 def write_rollout(trajectory: Trajectory) -> dict[str, Any]:
     """Makes a record with roles, as those of models behind an API: with reward, last observation and where it is from.
 
-    ``loss`` stands in the first answer, for without it that might be taken for an acknowledgement, and in answers that
-    are not learned from. Reasoning without a word stays in the answer: others write an empty ``reasoning_content`` for
-    none at all.
+    The first message is instructions and first observation, as it was played; ``instructions`` says where the former
+    end. Reasoning without a word stays in the answer: others write an empty ``reasoning_content`` for none at all.
     """
     conversation: list[dict[str, Any]] = []
-    for number, message in enumerate(_conversation(trajectory)):
-        reasoning = _REASONING.fullmatch(message.text) if message.role == "assistant" else None
-        thought = {"reasoning_content": reasoning[1]} if reasoning and reasoning[1] else {}
-        said = {"role": message.role, "content": reasoning[2] if reasoning and thought else message.text}
-        told = message.loss is False or number == 1
-        conversation.append({**said, **thought, **({"loss": message.loss} if told else {})})
+    for message, turn in _said(trajectory):
+        if turn is None:
+            conversation.append(message)
+            continue
+        reasoning = _REASONING.fullmatch(turn.completion.text)
+        if reasoning and reasoning[1]:
+            message |= {"content": reasoning[2], "reasoning_content": reasoning[1]}
+        conversation.append({**message, **({} if turn.learned else {"loss": False}), **_beside(turn)})
     if trajectory.turns and trajectory.turns[-1].observation:
         conversation.append({"role": "user", "content": trajectory.turns[-1].observation})
+    return {"conversations": conversation, **_facts(trajectory)}
+
+
+def write_messages(trajectory: Trajectory) -> dict[str, Any]:
+    """Makes a record with ``messages``, as TRL and others learn from; it says all that `read_record` can read.
+
+    The messages are those that a model reads and writes here, up to the last answer: thoughts are in its text. Of
+    every answer ``loss`` says whether it is learned from, and ``token_ids`` and ``logprobs`` what was sampled.
+    """
+    messages: list[dict[str, Any]] = []
+    for message, turn in _said(trajectory):
+        if turn is not None:
+            ids, logprobs = turn.completion.token_ids, turn.completion.logprobs
+            message["loss"] = turn.learned
+            message |= {} if ids is None else {"token_ids": list(ids)}
+            message |= {} if logprobs is None else {"logprobs": list(logprobs)}
+            message |= _beside(turn)
+        messages.append(message)
+    last = trajectory.turns[-1].observation if trajectory.turns else ""
+    return {"messages": messages, **({"last_observation": last} if last else {}), **_facts(trajectory)}
+
+
+def _said(trajectory: Trajectory) -> Iterator[tuple[dict[str, Any], Turn | None]]:
+    """The messages as they are played, and the turns of those that are answers."""
+    for number, message in enumerate(trajectory.messages):
+        yield {"role": message.role, "content": message.content}, trajectory.turns[number // 2] if number % 2 else None
+
+
+def _beside(turn: Turn) -> dict[str, Any]:
+    reasoning, cut = turn.completion.reasoning, turn.completion.cut
+    return {**({"reasoning_beside": reasoning} if reasoning else {}), **({"cut": True} if cut else {})}
+
+
+def _facts(trajectory: Trajectory) -> dict[str, Any]:
+    acknowledgement = trajectory.acknowledgement
     return {
-        "conversations": conversation,
+        "instructions": trajectory.prompt,
+        **({} if acknowledgement is None else {"acknowledgement": acknowledgement}),
         "item_id": trajectory.item_id,
         "reward": trajectory.score,
         "success": None if trajectory.success is None else int(trajectory.success),
@@ -181,15 +254,21 @@ def task_of(item_id: object, environment: str | None = None, otherwise: str | No
     if not isinstance(item_id, str) or not item_id:
         what = "has no 'item_id'" if item_id is None or item_id == "" else "has an 'item_id' that is no text"
         raise ValueError(f"the record {what}")
-    _check_whole(item_id, "the item_id")
+    check_whole(item_id, "the item_id")
     try:
         read: ItemId | None = read_item_id(item_id)
     except ValueError:
         read = None
     named = read.environment if read else None
-    name = environment or (named if named in environments() else None) or otherwise or named
+    known = named if named in environments() else None
+    if known and environment in environments() and environment != known:
+        raise ValueError(f"item_id {item_id[:60]!r} is of {known}, but the record's 'environment' is {environment!r}")
+    name = environment or known or otherwise or named
     if name is None:
-        raise ValueError(f"item_id {item_id[:60]!r} does not tell the environment, and neither does the file's name")
+        raise ValueError(
+            f"item_id {item_id[:60]!r} does not tell the environment, and neither does the file's name: "
+            "name it, as in --environment maze"
+        )
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name[:60]!r} is no name of an environment")
     if _NUMBER.fullmatch(item_id):
@@ -199,6 +278,19 @@ def task_of(item_id: object, environment: str | None = None, otherwise: str | No
     else:
         task = Task(name, -1 - int.from_bytes(hashlib.sha256(item_id.encode()).digest()[:6], "big"))
     return task, None if item_id == task.item_id else item_id
+
+
+def _other_names(item: str | None, task: Task, environment: str | None) -> Iterator[str]:
+    """Says what contradicts the environment of a record: the name of its file, or its item id."""
+    if environment in environments() and environment != task.environment:
+        said = f"though their file or --environment says {environment}"
+        yield f"are of {task.environment} by their item ids, {said}"
+    try:
+        named = read_item_id(item or "").environment
+    except ValueError:
+        return
+    if named != task.environment:
+        yield f"have item ids of {named[:60]!r} and are taken for tasks of {task.environment}"
 
 
 def environment_in(file_name: str) -> str | None:
@@ -218,13 +310,8 @@ def _word(record: Mapping[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValueError(f"{key!r} of the record is of a wrong type")
-    _check_whole(value, repr(key))
+    check_whole(value, repr(key))
     return value
-
-
-def _check_whole(text: str, name: str) -> None:
-    if text != text.encode(errors="replace").decode():
-        raise ValueError(f"{name} holds half a character")
 
 
 def _reward(record: Mapping[str, Any]) -> float | None:
@@ -245,101 +332,51 @@ def _success(environment: str, score: float) -> bool | None:
     return get_spec(environment).success(score) if environment in environments() else None
 
 
-def _messages(record: Mapping[str, Any]) -> list[_Message]:
-    """Checks the conversation: the speakers take turns, a system message may stand before them."""
-    conversation = record.get("conversations") or record.get("messages")
-    if conversation is None or conversation == []:
-        raise ValueError("the record has no 'conversations': it names a task, as AgentEval does, and no episode")
-    if not isinstance(conversation, list):
-        raise ValueError("'conversations' of the record is of a wrong type")
-    messages: list[_Message] = []
-    for number, given in enumerate(conversation):
-        message = _message(given, f"message {number}")
-        if message.role == "system" and number == 0:
-            messages.append(message)
-            continue
-        spoken = number - (bool(messages) and messages[0].role == "system")
-        due = "assistant" if spoken % 2 else "user"
-        if message.role != due:
-            due = {"assistant": "gpt", "user": "human"}[due] if "from" in given else due
-            raise ValueError(f"message {number} is not from {due!r}")
-        messages.append(message)
-    return messages
-
-
-_ROLES = {"human": "user", "gpt": "assistant"}
-
-
-def _message(given: object, name: str) -> _Message:
-    if not isinstance(given, dict):
-        raise ValueError(f"{name} is no object")
-    if "from" not in given and "role" in given:
-        role, text = _text(given, "role", name), _text(given, "content", name)
-        loss = _loss(given, name) if role == "assistant" and given.get("loss") is not None else None
-        if given.get("reasoning_content") and role == "assistant":
-            text = f"<think>\n{_text(given, 'reasoning_content', name)}\n</think>\n\n{text}"
-    else:
-        speaker = _text(given, "from", name)
-        role, text = _ROLES.get(speaker, "nobody"), _text(given, "value", name)
-        loss = _loss(given, name) if role == "assistant" else None
-    _check_whole(text, name)
-    return _Message(role, text, loss)
-
-
-def _text(given: Mapping[str, Any], key: str, name: str) -> str:
-    value = given.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} has no {key!r}" if value is None else f"{key!r} of {name} is of a wrong type")
-    return value
-
-
-def _loss(given: Mapping[str, Any], name: str) -> bool:
-    loss = given.get("loss")
-    if not isinstance(loss, bool):
-        raise ValueError(f"{name} has no 'loss'" if loss is None else f"'loss' of {name} is of a wrong type")
-    return loss
-
-
-def _opening(messages: list[_Message]) -> tuple[str, str | None, list[_Message]]:
-    """Takes prompt and acknowledgement off the beginning; the rest starts with the first observation."""
-    before = [message.text for message in messages[:1] if message.role == "system"]
-    spoken = messages[len(before) :]
-    untold = not before and len(spoken) > 3 and spoken[1].loss is None
-    agreed = untold and _AGREEMENT.fullmatch(spoken[1].text.strip())
-    if len(spoken) > 1 and (spoken[1].loss is False or agreed):
-        return "\n\n".join([*before, spoken[0].text]), spoken[1].text, spoken[2:]
-    return "".join(before), None, spoken
-
-
-def _turns(rest: list[_Message], score: float | None) -> tuple[Turn, ...]:
-    answers, observations = rest[1::2], [message.text for message in rest[2::2]]
-    observations += [""] * (len(answers) - len(observations))
-    scores = [math.nan] * len(answers)
+def _turns(conversation: Conversation, environment: str, score: float | None, learned: bool) -> tuple[Turn, ...]:
+    scores = [math.nan] * len(conversation.answers)
     if score is not None:
         scores[-1] = score
     return tuple(
-        Turn(Completion(answer.text), _action(answer.text), observation, reached, answer.loss is not False)
-        for answer, observation, reached in zip(answers, observations, scores, strict=True)
+        Turn(
+            Completion(answer.text, answer.token_ids, answer.logprobs, answer.beside, answer.cut),
+            _action(answer.text, environment),
+            observation,
+            reached,
+            learned and answer.learned is not False,
+        )
+        for answer, observation, reached in zip(conversation.answers, conversation.observations, scores, strict=True)
     )
 
 
-def _action(text: str) -> str | None:
+def _action(text: str, environment: str) -> str | None:
     reasoning = _REASONING.fullmatch(text)
-    try:
-        return REACT.parse(reasoning[2] if reasoning else text).action
-    except MalformedAction:
-        return None
+    for form in _formats(environment):
+        try:
+            return form.parse(reasoning[2] if reasoning else text).action
+        except MalformedAction:
+            continue
+    return None
 
 
-def _conversation(trajectory: Trajectory) -> Iterator[_Message]:
+def _formats(environment: str) -> tuple[ActionFormat, ...]:
+    """The formats in which an answer may be written; without the tools of an environment only one can be read."""
+    return _formats_of(environment) if environment in environments() else (REACT,)
+
+
+@lru_cache(maxsize=64)
+def _formats_of(environment: str) -> tuple[ActionFormat, ...]:
+    return tuple(format_for(name, get_spec(environment)) for name in FORMATS)
+
+
+def _conversation(trajectory: Trajectory) -> Iterator[Message]:
     """What was said, from the prompt to the last answer."""
     said, turns = trajectory.acknowledgement, trajectory.turns
     # Without an acknowledgement, a first answer that is not learned from would be read as one.
     if said is not None or trajectory.prompt or (turns and not turns[0].learned):
-        yield _Message("user", trajectory.prompt)
-        yield _Message("assistant", ACKNOWLEDGEMENT if said is None else said, False)
+        yield Message("user", trajectory.prompt)
+        yield Message("assistant", ACKNOWLEDGEMENT if said is None else said, False)
     observation = trajectory.observation
     for turn in turns:
-        yield _Message("user", observation)
-        yield _Message("assistant", turn.completion.text, turn.learned)
+        yield Message("user", observation)
+        yield Message("assistant", turn.completion.text, turn.learned)
         observation = turn.observation

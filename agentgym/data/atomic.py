@@ -18,7 +18,7 @@ _CURES = {
 }
 
 
-def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
+def write_atomically(path: Path | str, content: bytes, *, new: bool = False) -> None:
     """Writes a file that is there whole or not at all, also when the machine stops half-way.
 
     Args:
@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def write_gradually(path: Path, *, new: bool = False) -> Iterator[Callable[[bytes], None]]:
+def write_gradually(path: Path | str, *, new: bool = False) -> Iterator[Callable[[bytes], None]]:
     """Gives a function that writes bytes to a file, which is there when the block ends, and never if that raises.
 
     Args:
@@ -44,6 +44,7 @@ def write_gradually(path: Path, *, new: bool = False) -> Iterator[Callable[[byte
     Raises:
         RunError: the file cannot be written, or is there already. What else the block raises goes through.
     """
+    path = Path(path)
     # A hidden name without the suffix: whoever lists `*.parquet` never sees it. Nobody else gives it.
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.tmp")
     with _told(path):

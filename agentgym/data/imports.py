@@ -13,15 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.data import store
-from agentgym.data.agenttraj import environment_in, read_record
+from agentgym.data.agenttraj import BeyondScores, check_score, environment_in, read_record
+from agentgym.data.conversation import LISTS, PAIRS
+from agentgym.data.jsonfiles import Unreadable, records
 from agentgym.data.rows import Phase, from_row, to_row
 from agentgym.errors import DataError, RunError
+from envpool.spec import environments, get_spec
 from envpool.types import Task, Trajectory
+
+__all__ = [
+    "QUARANTINE",
+    "Imported",
+    "Quarantined",
+    "Unreadable",
+    "check_any",
+    "import_files",
+    "read_files",
+    "records",
+    "write_quarantine",
+]
 
 QUARANTINE = "quarantine.jsonl"
 """The file, in a run folder or beside what was written, that says what was set aside."""
 
 _CURE = 'name a JSON list of {"item_id": ..., "conversations": [{"from", "loss", "value"}, ...]}, as AgentTraj has it'
+_LONGEST = 10  # remarks; a file may have any number of keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +70,16 @@ class Imported:
         quarantined: the others.
         records: how many there were; a file that cannot be read as a whole counts as one.
         files: the files.
+        remarks: what should be known of the good records, and of how many: keys that are not read, and the like.
+        notes: what should be known of files, in one line each.
     """
 
     episodes: list[tuple[dict[str, Any], Trajectory]] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     records: int = 0
     files: list[str] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def trajectories(self) -> list[Trajectory]:
@@ -75,33 +95,121 @@ class Imported:
         some = "; ".join(map(str, self.quarantined[:3])) + (f"; and {more} more" if more > 0 else "")
         return f"{len(self.quarantined)} of {self.records} records are set aside ({some})"
 
+    @property
+    def good(self) -> int:
+        """How many records are good."""
+        return self.records - len(self.quarantined)
 
-def import_files(paths: Iterable[Path]) -> Imported:
+    @property
+    def told(self) -> list[str]:
+        """What should be known of the good records, one line each."""
+        often = self.remarks.most_common()
+        more = [f"and {len(often) - _LONGEST:,} more such keys"] if len(often) > _LONGEST else []
+        lines = [f"{count:,} of {self.records:,} records {remark}" for remark, count in often[:_LONGEST]]
+        return [*self.notes, *lines, *more]
+
+
+@dataclass(slots=True)
+class _Scores:
+    """The rewards of one environment in one file."""
+
+    read: int = 0
+    beyond: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+    def add(self, score: float) -> None:
+        self.read += 1
+        self.low, self.high = min(self.low, score), max(self.high, score)
+
+    def note(self, environment: str, name: str) -> str:
+        """Says if they look like those of another scale; empty if not."""
+        low, high = get_spec(environment).score_range
+        if self.beyond and (self.low, self.high) != (0, 0):
+            return (
+                f"{self.beyond:,} of {self.read + self.beyond:,} rewards of {environment} in {name} are beyond its "
+                f"scores, {low:g} to {high:g}: the others may be on another scale, too"
+            )
+        if high > 1 and self.low >= 0 and 0 < self.high <= 1:
+            return (
+                f"all rewards of {environment} in {name} lie between 0 and 1, and its scores go from {low:g} to "
+                f"{high:g}: if they are on another scale, multiply them"
+            )
+        return ""
+
+
+def import_files(paths: Iterable[Path], environment: str | None = None) -> Imported:
     """Reads files of any kind in `checks.DATA_SUFFIXES`. Records of the same task are its samples, over all files.
+
+    Args:
+        paths: the files.
+        environment: of records whose item id does not tell it; if None, the names of the files may.
 
     Raises:
         DataError: a file cannot be read from the disk.
     """
     result = Imported()
+    result.episodes.extend(read_files(paths, result, environment))
+    return result
+
+
+def read_files(
+    paths: Iterable[Path], result: Imported, environment: str | None = None
+) -> Iterator[tuple[dict[str, Any], Trajectory]]:
+    """Reads files as `import_files` does, but gives the good records one by one, and does not keep them.
+
+    Args:
+        paths: the files.
+        result: gets everything else.
+        environment: of records whose item id does not tell it; if None, the names of the files may.
+
+    Raises:
+        DataError: a file cannot be read from the disk.
+    """
     samples: Counter[Task] = Counter()
     for path in paths:
         result.files.append(str(path))
-        is_parquet = path.suffix.lower() == ".parquet"
-        environment = environment_in(path.name)
-        for number, record in _rows(path) if is_parquet else records(path):
+        scores: dict[str, _Scores] = {}
+        for number, record in _rows(path) if path.suffix.lower() == ".parquet" else records(path):
             result.records += 1
+            remarks: set[str] = set()
             try:
-                if isinstance(record, Unreadable):
-                    raise ValueError(record.reason)
-                if is_parquet:
-                    result.episodes.append((record, from_row(record)))
-                else:
-                    trajectory = read_record(record, samples, environment)
-                    result.episodes.append((to_row(trajectory, iteration=0, phase=Phase.IMPORTED), trajectory))
+                yield _episode(path, number, record, environment, samples, remarks, scores)
             except ValueError as error:
                 reason = " ".join(str(error).encode(errors="replace").decode().split())
                 result.quarantined.append(Quarantined(str(path), number, reason[:300]))
-    return result
+            else:
+                result.remarks.update(remarks)
+        result.notes += [note for name, seen in scores.items() if (note := seen.note(name, path.name))]
+
+
+def _episode(
+    path: Path,
+    number: int | None,
+    record: Any,
+    environment: str | None,
+    samples: Counter[Task],
+    remarks: set[str],
+    scores: dict[str, _Scores],
+) -> tuple[dict[str, Any], Trajectory]:
+    if isinstance(record, Unreadable):
+        raise ValueError(record.reason)
+    try:
+        if isinstance(record, _Row):
+            row, trajectory = dict(record), from_row(record)
+            if trajectory.score is not None:
+                check_score(trajectory.task.environment, trajectory.score)
+        else:
+            otherwise = environment or environment_in(path.name)
+            place = f"{path.name} {number}"
+            trajectory = read_record(record, samples, otherwise, place=place, remarks=remarks)
+            row = to_row(trajectory, iteration=0, phase=Phase.IMPORTED)
+    except BeyondScores as error:
+        scores.setdefault(error.environment, _Scores()).beyond += 1
+        raise
+    if trajectory.score is not None and trajectory.task.environment in environments():
+        scores.setdefault(trajectory.task.environment, _Scores()).add(trajectory.score)
+    return row, trajectory
 
 
 def check_any(imported: Imported, source: str, quarantine: Path | None = None) -> None:
@@ -115,7 +223,7 @@ def check_any(imported: Imported, source: str, quarantine: Path | None = None) -
     Raises:
         DataError: there is none.
     """
-    if not imported.episodes:
+    if not imported.good:
         first = imported.quarantined[0] if imported.quarantined else None
         reason = "the list is empty" if first is None else str(first)
         cure = _CURE if first is None or not first.file.lower().endswith(".parquet") else "name another file"
@@ -142,51 +250,30 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
         raise RunError(f"cannot write {path}: {error.strerror or error}; name another place") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands for a record, or a file, that is no JSON; says why in one line."""
-
-    reason: str
+class _Row(dict[str, Any]):
+    """A row of a trajectory file."""
 
 
 def _rows(path: Path) -> Iterator[tuple[int | None, Any]]:
     """Yields every row of a Parquet file with its number; a number of None means the file as a whole."""
     try:
-        yield from enumerate(store.rows(path), start=1)
+        foreign = store.foreign_rows(path, _has_conversations)
+        if foreign is None:
+            yield from enumerate(map(_Row, store.rows(path)), start=1)
+        else:
+            yield from enumerate(map(_without_nulls, foreign), start=1)
     except DataError as error:
         if isinstance(error.__cause__, OSError):
             raise
         yield None, Unreadable(str(error).removeprefix(f"{path} "))
 
 
-def records(path: Path) -> Iterator[tuple[int | None, Any]]:
-    """Yields every record of a file with its number; a number of None means the file as a whole."""
-    try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    if path.suffix.lower() == ".jsonl":
-        yield from _lines(content)
-        return
-    whole = _parsed(content)
-    if isinstance(whole, list):
-        yield from enumerate(whole, start=1)
-    elif isinstance(whole, dict):  # the evaluation of models behind an API writes a file a task
-        yield 1, whole
-    elif isinstance(whole, Unreadable) and any(isinstance(record, dict) for _, record in _lines(content)):
-        yield from _lines(content)  # JSON lines under another name
-    else:
-        yield None, whole if isinstance(whole, Unreadable) else Unreadable("is no list of records")
+def _has_conversations(columns: Sequence[str]) -> bool:
+    return any(key in columns for key in LISTS) or any(set(pair) <= set(columns) for pair in PAIRS)
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield number, _parsed(line)
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        return Unreadable(f"is no JSON ({error})")
+def _without_nulls(value: Any) -> Any:
+    """What a column holds, without the fields that it has only because another row has them."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value

@@ -16,12 +16,13 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from agentgym.data import footer
 from agentgym.data.atomic import write_atomically
 from agentgym.data.rows import OPTIONAL, Phase, fingerprint, from_row, to_row
 from agentgym.errors import DataError
@@ -38,7 +39,9 @@ __all__ = [
     "episodes",
     "files",
     "fingerprint",
+    "foreign_rows",
     "from_row",
+    "join",
     "name_in",
     "read",
     "rows",
@@ -117,7 +120,7 @@ def polars() -> ModuleType:
 
 
 def write(
-    path: Path,
+    path: Path | str,
     trajectories: Iterable[Trajectory],
     *,
     iteration: int,
@@ -145,7 +148,7 @@ def write(
     write_rows(path, given)
 
 
-def write_rows(path: Path, given: Sequence[Mapping[str, Any]], *, new: bool = False) -> None:
+def write_rows(path: Path | str, given: Sequence[Mapping[str, Any]], *, new: bool = False) -> None:
     """Writes rows of `to_row` or `rows` to one file, as `write` does.
 
     Args:
@@ -160,12 +163,23 @@ def write_rows(path: Path, given: Sequence[Mapping[str, Any]], *, new: bool = Fa
     buffer = io.BytesIO()
     frame = polars().DataFrame(given, schema=schema(), orient="row")
     frame.write_parquet(buffer, metadata={SEAL: _BLANK.decode()})
-    content = buffer.getvalue()
-    write_atomically(path, _with_digest(content, hashlib.sha256(content).hexdigest().encode()), new=new)
+    _write_sealed(path, buffer.getvalue(), new=new)
+
+
+def join(path: Path | str, parts: Sequence[Path], *, new: bool = False) -> None:
+    """Joins trajectory files to one, in the order given, without unpacking all of them at a time.
+
+    Raises:
+        RunError: the file cannot be written, or is there already.
+        DataError: polars is not installed.
+    """
+    buffer = io.BytesIO()
+    polars().scan_parquet(parts, glob=False).sink_parquet(buffer, metadata={SEAL: _BLANK.decode()})
+    _write_sealed(path, buffer.getvalue(), new=new)
 
 
 def append(
-    folder: Path,
+    folder: Path | str,
     trajectories: Iterable[Trajectory],
     *,
     iteration: int,
@@ -187,12 +201,12 @@ def append(
     return path
 
 
-def name_in(folder: Path) -> Path:
+def name_in(folder: Path | str) -> Path:
     """A file for a store that no other process or machine names so. Such names sort by time."""
-    return folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
+    return Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
 
-def read(paths: Iterable[Path]) -> list[Trajectory]:
+def read(paths: Iterable[Path | str]) -> list[Trajectory]:
     """Reads trajectories back exactly as they were written: file by file, each in its own order.
 
     Raises:
@@ -201,7 +215,7 @@ def read(paths: Iterable[Path]) -> list[Trajectory]:
     return [trajectory for path in paths for _, trajectory in episodes(path)]
 
 
-def episodes(path: Path, where: Expr | None = None) -> Iterator[tuple[dict[str, Any], Trajectory]]:
+def episodes(path: Path | str, where: Expr | None = None) -> Iterator[tuple[dict[str, Any], Trajectory]]:
     """Reads the episodes of one file that match, in their order: as rows, and as trajectories.
 
     Raises:
@@ -215,17 +229,39 @@ def episodes(path: Path, where: Expr | None = None) -> Iterator[tuple[dict[str, 
         yield row, trajectory
 
 
-def rows(path: Path, where: Expr | None = None) -> Iterator[dict[str, Any]]:
+def rows(path: Path | str, where: Expr | None = None) -> Iterator[dict[str, Any]]:
     """Reads the rows of one file that match, in their order; what another program wrote may be no episodes.
 
     Raises:
-        DataError: the file is missing, damaged or no trajectory file, or polars is not installed.
+        DataError: the file is missing, damaged or no trajectory file, or would take far more memory than its size
+            says, or polars is not installed.
     """
-    pl = polars()
-    content = _content(path)
+    content = _content(path := Path(path))
     _check_columns(path, io.BytesIO(content))
+    yield from _unpacked(path, content, list(schema()), where)
+
+
+def foreign_rows(path: Path | str, wanted: Callable[[Sequence[str]], bool]) -> Iterator[dict[str, Any]] | None:
+    """Reads the rows of a Parquet file of other columns; None if its columns are not what is wanted.
+
+    Args:
+        path: the file.
+        wanted: told the columns, whether to read it.
+
+    Raises:
+        DataError: the file is missing, damaged, no Parquet file, or too large to unpack, or polars is not installed.
+    """
+    content = _content(path := Path(path))
+    columns = list(_columns(path, io.BytesIO(content)))
+    return _unpacked(path, content, columns, None) if wanted(columns) else None
+
+
+def _unpacked(path: Path, content: bytes, columns: Sequence[str], where: Expr | None) -> Iterator[dict[str, Any]]:
+    pl = polars()
+    if complaint := footer.complaint(content):
+        raise DataError(f"{path} {complaint}")
     try:
-        frame = pl.read_parquet(io.BytesIO(content), columns=list(schema()))
+        frame = pl.read_parquet(io.BytesIO(content), columns=columns)
         if where is not None:
             frame = frame.filter(where)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -233,12 +269,13 @@ def rows(path: Path, where: Expr | None = None) -> Iterator[dict[str, Any]]:
     yield from frame.iter_rows(named=True)
 
 
-def files(where: Path) -> list[Path]:
+def files(where: Path | str) -> list[Path]:
     """The trajectory files of a store, or of a run folder, by name; a file is itself.
 
     Raises:
         DataError: there is none, or the folder cannot be read.
     """
+    where = Path(where)
     if where.is_file():
         return [where]
     folder = where / "trajectories" if (where / "trajectories").is_dir() else where
@@ -254,7 +291,7 @@ def files(where: Path) -> list[Path]:
     return paths
 
 
-def scan(where: Path | Sequence[Path]) -> LazyFrame:
+def scan(where: Path | str | Sequence[Path | str]) -> LazyFrame:
     """Opens trajectory files as one lazy frame, for questions about millions of episodes.
 
     Of every file the footer is read at once, to see that it is a trajectory file. After that only what a query needs:
@@ -267,7 +304,7 @@ def scan(where: Path | Sequence[Path]) -> LazyFrame:
         DataError: a file is no trajectory file, or there is none, or polars is not installed.
     """
     pl = polars()
-    paths = files(where) if isinstance(where, Path) else list(where)
+    paths = files(where) if isinstance(where, Path | str) else [Path(path) for path in where]
     for path in paths:
         with _opened(path) as file:
             _check_kind(path, file.read(4))
@@ -318,6 +355,10 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def _write_sealed(path: Path | str, content: bytes, *, new: bool) -> None:
+    write_atomically(path, _with_digest(content, hashlib.sha256(content).hexdigest().encode()), new=new)
+
+
 def _with_digest(content: bytes, digest: bytes) -> bytes:
     start = content.rindex(_BEFORE_DIGEST) + len(_BEFORE_DIGEST)
     return content[:start] + digest + content[start + len(digest) :]
@@ -330,14 +371,19 @@ def _check_kind(path: Path, beginning: bytes) -> None:
 
 
 def _check_columns(path: Path, source: Path | io.BytesIO) -> None:
-    pl = polars()
-    try:
-        found = pl.scan_parquet(source, glob=False, hive_partitioning=False).collect_schema()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
+    found = _columns(path, source)
     wrong = ", ".join(name for name, dtype in schema().items() if found.get(name) != dtype)
     if wrong:
         raise DataError(f"{path} is no trajectory file (missing or mistyped: {wrong}): name one that agentgym wrote")
+
+
+def _columns(path: Path, source: Path | io.BytesIO) -> Schema:
+    pl = polars()
+    try:
+        found: Schema = pl.scan_parquet(source, glob=False, hive_partitioning=False).collect_schema()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
+    return found
 
 
 def _line(error: BaseException) -> str:

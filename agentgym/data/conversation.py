@@ -1,0 +1,208 @@
+"""The conversation of a record: which list it is, what is instruction, what is observation and what is an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentgym.data.messages import Message, check_whole, parsed, read_mark, read_message
+
+LISTS = ("conversations", "messages", "conversation")
+"""Keys under which a record keeps its messages."""
+
+PAIRS = (("prompt", "completion"), ("prompt", "response"))
+"""Keys of what a model was told and of what it answered: texts, or messages."""
+
+READ = frozenset({*LISTS, "system", "tools", "functions", "instructions", "acknowledgement", "last_observation"})
+"""Keys of a record that are read here, besides those of `PAIRS`."""
+
+_SHAPES = {
+    "chosen": "a pair of a chosen and a rejected answer",
+    "instruction": "an instruction with its output",
+    "query": "a question with its answer",
+    "input_ids": "tokens without their text",
+    "prompt": "a prompt without a completion",
+    "text": "a plain text",
+}
+
+_PROMISE = (
+    r"(?:(?:do|try) my best(?: to \w+ (?:the|this|your) task)?|do (?:as|what) you say"
+    r"|follow (?:the|these|your) (?:instructions|rules))"
+)
+_CONSENT = (
+    r"(?:ok|okay|sure|certainly|of course|got it|(?:i )?understood|i understand(?: (?:the|these|your) \w+)?"
+    rf"|(?:i will|i['\u2019]ll) {_PROMISE}(?:,? and {_PROMISE})?)"
+)
+_AGREEMENT = re.compile(rf"{_CONSENT}(?:[.,!] ?{_CONSENT})*[.!]?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation taken apart.
+
+    Attributes:
+        prompt: the instructions before the first observation; may be empty.
+        acknowledgement: what the agent said to them, in data where it was asked to.
+        observation: the first observation.
+        answers: what the agent did, at least once.
+        observations: what each answer caused; empty where nothing is recorded.
+    """
+
+    prompt: str
+    acknowledgement: str | None
+    observation: str
+    answers: list[Message]
+    observations: list[str]
+
+
+def read_conversation(record: Mapping[str, Any], remarks: set[str]) -> Conversation:
+    """Reads the conversation of a record.
+
+    Args:
+        record: what JSON gave.
+        remarks: gets what a user should know: keys that hold something and are not read.
+
+    Raises:
+        ValueError: there is none, or something about it cannot be read; says what.
+    """
+    given, told = _given(record)
+    messages = [read_message(each, f"message {number}", remarks) for number, each in enumerate(given)]
+    for number in range(told):  # a prompt is what a model is told, its answers in it are no lessons
+        if messages[number].role == "assistant":
+            messages[number] = replace(messages[number], learned=False)
+    before = [message.text for message in messages[: _leading(messages)]]
+    asked = [_system(record)] if _system(record) and _system(record) not in before else []
+    before = [*asked, *before, *_tools(record)]
+    spoken = messages[_leading(messages) :]
+    first = len(messages) - len(spoken)
+    said, answers = _alternate(spoken, first)
+    if isinstance(record.get("instructions"), str):
+        return _as_written(record, before, said, answers)
+    acknowledges = bool(answers) and _acknowledges(given, messages, first + len(said[0]), bool(before))
+    if len(answers) < 1 + acknowledges:
+        raise ValueError("the conversation holds no turn")
+    *instructions, observation = said[1] if acknowledges else said[0]
+    prompt = "\n\n".join([*before, *(said[0] if acknowledges else []), *instructions])
+    acknowledgement = answers[0].text if acknowledges else None
+    said, answers = said[1 + acknowledges :], answers[acknowledges:]
+    return Conversation(prompt, acknowledgement, observation, answers, ["\n\n".join(texts) for texts in said])
+
+
+def _given(record: Mapping[str, Any]) -> tuple[list[Any], int]:
+    """The messages of a record, and how many of them stand in its prompt."""
+    found = {key: record[key] for key in LISTS if record.get(key)}
+    if found:
+        key, given = next(iter(found.items()))
+        if any(other != given for other in found.values()):
+            raise ValueError(f"the record has both {' and '.join(map(repr, found))}: keep one")
+        given = parsed(given) if isinstance(given, str) else given
+        if not isinstance(given, list):
+            raise ValueError(f"{key!r} of the record is of a wrong type")
+        return given, 0
+    for asked, answered in PAIRS:
+        if record.get(asked) and record.get(answered):
+            before, after = _side(record, asked, "user"), _side(record, answered, "assistant")
+            return [*before, *after], len(before)
+    shape = next((words for key, words in _SHAPES.items() if record.get(key)), None)
+    if shape is None:
+        raise ValueError("the record has no 'conversations': it names a task, as AgentEval does, and no episode")
+    cure = 'write it as {"messages": [{"role", "content"}, ...]}'
+    raise ValueError(f"the record has no 'conversations' or 'messages', it holds {shape}: {cure}")
+
+
+def _side(record: Mapping[str, Any], key: str, role: str) -> list[Any]:
+    side = record[key]
+    if isinstance(side, str):
+        return [{"role": role, "content": side}]
+    if not isinstance(side, list):
+        raise ValueError(f"{key!r} of the record is of a wrong type")
+    return side
+
+
+def _leading(messages: Sequence[Message]) -> int:
+    """How many system messages stand at the beginning."""
+    return next((number for number, message in enumerate(messages) if message.role != "system"), len(messages))
+
+
+def _system(record: Mapping[str, Any]) -> str:
+    system = record.get("system")
+    if not isinstance(system, str | None):
+        raise ValueError("'system' of the record is of a wrong type")
+    return system or ""
+
+
+def _tools(record: Mapping[str, Any]) -> list[str]:
+    """What a model was told of functions, which chat templates write into the instructions."""
+    tools = next((record[key] for key in ("tools", "functions") if record.get(key)), None)
+    if isinstance(tools, str):
+        tools = parsed(tools) if parsed(tools) is not None else [tools]
+    if not tools:
+        return []
+    each = tools if isinstance(tools, list) else [tools]
+    functions = [tool["function"] if isinstance(tool, dict) and "function" in tool else tool for tool in each]
+    lines = [text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in functions]
+    return ["\n".join(["The functions are:", *lines])]
+
+
+def _alternate(messages: Sequence[Message], first: int) -> tuple[list[list[str]], list[Message]]:
+    """What is said before each answer and behind the last one, and the answers."""
+    said: list[list[str]] = [[]]
+    answers: list[Message] = []
+    for number, message in enumerate(messages, start=first):
+        if message.role == "user":
+            said[-1].append(message.text)
+            continue
+        if message.role == "system":
+            raise ValueError(f"message {number} is from 'system', which speaks first or never")
+        if not said[-1]:
+            due = "human" if message.spelling == "from" else "user"
+            after = ", but an answer behind an answer" if answers else ""
+            raise ValueError(f"message {number} is not from {due!r}{after}")
+        answers.append(message)
+        said.append([])
+    return said, answers
+
+
+def _acknowledges(given: Sequence[Any], messages: Sequence[Message], number: int, instructed: bool) -> bool:
+    """Whether the first answer does nothing but agree to the instructions."""
+    raw, answer = given[number], messages[number]
+    if "from" in raw and raw.get("loss") is False:  # so AgentTraj says it
+        return True
+    untold = answer.learned is None and not instructed and len(messages) > number + 2
+    return (answer.learned is False or untold) and bool(_AGREEMENT.fullmatch(answer.text.strip()))
+
+
+def _as_written(
+    record: Mapping[str, Any], before: Sequence[str], said: Sequence[Sequence[str]], answers: list[Message]
+) -> Conversation:
+    """What `write_rollout` and `write_messages` wrote: the first message is instructions and first observation."""
+    prompt, opening = record["instructions"], "\n\n".join(said[0])
+    start = f"{prompt}\n\n" if prompt else ""
+    acknowledgement, last = record.get("acknowledgement"), record.get("last_observation")
+    if not answers:
+        raise ValueError("the conversation holds no turn")
+    if before or not opening.startswith(start):
+        raise ValueError("the first message does not begin with the record's 'instructions'")
+    if not isinstance(acknowledgement, str | None) or not isinstance(last, str | None):
+        raise ValueError("'acknowledgement' or 'last_observation' of the record is of a wrong type")
+    for text in (prompt, acknowledgement or "", last or ""):
+        check_whole(text, "the record")
+    observations = ["\n\n".join(texts) for texts in said[1:]]
+    observations[-1] = observations[-1] or last or ""
+    return Conversation(prompt, acknowledgement, opening.removeprefix(start), answers, observations)
+
+
+def weighs(record: Mapping[str, Any]) -> bool:
+    """Whether a record is learned from at all, by the marks of whole records.
+
+    Raises:
+        ValueError: a mark says something else than yes or no.
+    """
+    learned = read_mark({"weight": record.get("weight")}, "the record")
+    mask = record.get("mask")
+    if mask is not None and str(mask).lower() not in ("user", "human", "system", "", "none"):
+        raise ValueError(f"'mask' of the record is {str(mask)[:40]!r}: only what the agent says is learned from")
+    return learned is not False and record.get("label") is not False
