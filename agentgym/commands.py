@@ -109,7 +109,7 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         each.set_defaults(action=action)
         if name == "import":
-            what = "AgentTraj JSON, JSON lines, folders of them, or hf://OWNER/DATASET"
+            what = "JSON, JSON lines, Parquet, folders of them, or hf://OWNER/DATASET"
             each.add_argument("sources", nargs="+", metavar="FILE", help=what)
             return each
         what = "trajectory files (Parquet), folders of them, or run folders"
@@ -126,8 +126,14 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--to", type=Path, required=True, metavar="FILE", help="a new FILE.json (AgentTraj) or FILE.jsonl"
     )
+    forms = "agenttraj (.json), rollouts (.jsonl) or messages (.jsonl, for TRL); the default goes by the file's name"
+    export.add_argument("--as", dest="form", metavar="FORM", help=forms)
+    tokens = "also write input_ids and assistant_masks of this model's tokenizer (messages only)"
+    export.add_argument("--tokenizer", metavar="MODEL", help=tokens)
     imports = part("import", _traj_import, "read other programs' files; damaged records are set aside")
     imports.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new FILE.parquet, or a folder")
+    names = "environment of records whose item id does not tell it (default: as the file is named)"
+    imports.add_argument("--environment", metavar="NAME", help=names)
 
 
 def _fit(words: argparse.Namespace) -> int:
@@ -280,13 +286,13 @@ def _traj_export(words: argparse.Namespace) -> None:
     from agentgym.data.where import filters
     from agentgym.traj import export
 
-    export(words.sources, words.to, filters(words.where))
+    export(words.sources, words.to, filters(words.where), words.form, words.tokenizer)
 
 
 def _traj_import(words: argparse.Namespace) -> None:
     from agentgym.traj import bring_in
 
-    bring_in(words.sources, words.to)
+    bring_in(words.sources, words.to, words.environment)
 
 
 def _tell_prompts(recipe: Recipe) -> None:

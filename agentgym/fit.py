@@ -349,6 +349,8 @@ def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:
         if imported.quarantined:
             write_quarantine(quarantine, imported.quarantined)
             progress.show(f"{source}: {imported.complaint}: see {quarantine}")
+        for line in imported.told:
+            progress.show(f"{source}: {line}")
         for left, why in (
             (len(sound) - len(played), "were played to measure (eval, control) and are left out"),
             (len(played) - len(once), "are there twice (explored and kept) and count once"),

@@ -18,7 +18,8 @@ from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
 from agentgym.ranks import ALONE, Ranks, leave_at_exit
 from agentgym.settings import Recipe, Reward
-from envpool import Trajectory, get_spec
+from envpool import Trajectory, environments, get_spec
+from envpool.errors import did_you_mean
 
 if TYPE_CHECKING:
     import lightning as L
@@ -183,18 +184,26 @@ def _interruptible(trainer: L.Trainer) -> Iterator[None]:
         raise KeyboardInterrupt from end
 
 
-def weight(trajectory: Trajectory, reward: Reward) -> float:
-    """How much a trajectory weighs in the loss.
+def weight(trajectory: Trajectory, reward: Reward | str) -> float:
+    """How much a trajectory weighs in the loss, from 0 to 1.
 
     Args:
         trajectory: one that succeeded, or an expert's.
-        reward: ``binary`` gives 1; ``score`` gives the score scaled to 0..1 by the environment's score range
-            (1 where there is no score, as in imported data).
+        reward: ``binary`` gives 1; ``score`` gives the score scaled to 0..1 by the environment's score range, and
+            the nearer end of it where the score is beyond (1 where there is no score, as in imported data, or where
+            the environment is not known and so no range is).
+
+    Raises:
+        RecipeError: there is no such reward.
     """
-    if reward is Reward.binary or trajectory.score is None:
+    if reward not in list(Reward):
+        near = did_you_mean(str(reward), list(Reward))
+        raise RecipeError([f"evol.reward: {reward!r} is not one of {', '.join(Reward)}{near}"])
+    environment = trajectory.task.environment
+    if Reward(reward) == Reward.binary or trajectory.score is None or environment not in environments():
         return 1.0
-    low, high = get_spec(trajectory.task.environment).score_range
-    return (trajectory.score - low) / (high - low)
+    low, high = get_spec(environment).score_range
+    return min(1.0, max(0.0, (trajectory.score - low) / (high - low)))
 
 
 def module_class(path: str) -> type[AgentModule]:

@@ -16,13 +16,14 @@ from rich.text import Text
 
 from agentgym import progress
 from agentgym.data import store
-from agentgym.data.agenttraj import write_record, write_rollout
 from agentgym.data.atomic import write_gradually
-from agentgym.data.imports import QUARANTINE, check_any, import_files, write_quarantine
+from agentgym.data.imports import QUARANTINE, Imported, check_any, read_files, write_quarantine
 from agentgym.data.rows import MEASURED, SAME_EPISODE, is_double
 from agentgym.data.sources import complaint_about, find
+from agentgym.data.stream import write_stream
 from agentgym.data.where import Where, expression, said
 from agentgym.errors import DataError
+from agentgym.forms import Form, form_of, not_written, writer
 from envpool import StopReason, Trajectory
 
 if TYPE_CHECKING:
@@ -89,28 +90,39 @@ def stats(sources: Sequence[Path], where: Where, console: Console | None = None)
         console.print(f"{times:,} x {environment}: {message}", markup=False)
 
 
-def export(sources: Sequence[Path], to: Path, where: Where) -> None:
-    """Writes the episodes that match as AgentTraj (``.json``), or as rollouts with roles and rewards (``.jsonl``).
+def export(
+    sources: Sequence[Path], to: Path, where: Where, form: str | None = None, tokenizer: str | None = None
+) -> None:
+    """Writes the episodes that match for other programs.
 
-    What was kept of an exploration is left out where the explored episode is written too. AgentTraj is for learning
-    and has no rewards: without a word about it in `where`, what was played to measure, or has failed, is left out.
+    What was kept of an exploration is left out where the explored episode is written too. AgentTraj and messages are
+    for learning: without a word about it in `where`, what was played to measure, or has failed, is left out.
+
+    Args:
+        sources: trajectory files, or folders of them.
+        to: a file that is not there yet.
+        where: which episodes.
+        form: a `Form`; if None, the name of the file says which: ``.json`` AgentTraj, ``.jsonl`` rollouts.
+        tokenizer: of messages: a model for whose tokenizer ``input_ids`` and ``assistant_masks`` are written, too.
 
     Raises:
         DataError: a file cannot be used, nothing is to be written, or `to` is there already or ends otherwise.
+        ModelError: the tokenizer cannot be used.
         RunError: the file cannot be written.
     """
-    if to.suffix not in (".json", ".jsonl"):
-        raise DataError(f"{str(to)!r} should end in .json (AgentTraj) or .jsonl (roles and rewards)")
+    chosen = form_of(to, form)
     if to.exists():
         raise DataError(f"{to} is there already: name another file")
     paths, matching = _files(sources), expression(where)
     total = _count(paths, matching)
     if not total:
         raise DataError(f"no episode matches {said(where)}: `agentgym traj stats` shows what there is")
-    lessons = to.suffix == ".json"
+    lessons, listed = chosen != Form.rollouts, chosen == Form.agenttraj
+    make = writer(chosen, tokenizer)
     seen = _explored_and_kept(paths, matching) if "phase" not in where else set()
     written: Counter[str] = Counter()
     left: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     with progress.phase("exporting", total, unit="episodes") as bar, write_gradually(to, new=True) as write:
         for path in paths:
             for row, trajectory in store.episodes(path, matching):
@@ -121,18 +133,21 @@ def export(sources: Sequence[Path], to: Path, where: Where) -> None:
                 if reason:
                     left[reason] += 1
                     continue
-                before = ("" if not lessons else ",\n" if written else "[\n").encode()
-                record = write_record(trajectory) if lessons else write_rollout(trajectory)
-                write(before + json.dumps(record, ensure_ascii=False).encode() + (b"" if lessons else b"\n"))
+                before = ("" if not listed else ",\n" if written else "[\n").encode()
+                record = json.dumps(make(trajectory), ensure_ascii=False)
+                write(before + record.encode() + (b"" if listed else b"\n"))
                 written[row["phase"]] += 1
+                lost.update(not_written(trajectory, chosen, tokenizer is not None))
         if not written:
             named = "name them, as in --where phase=eval,success=false"
             raise DataError(f"nothing is left to write: of {total:,} episodes {_counted(left)} are left out: {named}")
-        if lessons:
+        if listed:
             write(b"\n]\n")
     progress.show(f"{written.total():,} episodes are in {to}: {_counted(written)}")
     if left:
         progress.show(f"{left.total():,} of {total:,} are left out: {_counted(left)}")
+    for what, count in lost.items():
+        progress.show(f"{count:,} of {written.total():,} episodes {what}")
 
 
 def _no_lesson(row: Mapping[str, Any], trajectory: Trajectory, where: Where) -> str:
@@ -157,12 +172,13 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in counts.most_common())
 
 
-def bring_in(sources: Sequence[str], to: Path) -> None:
+def bring_in(sources: Sequence[str], to: Path, environment: str | None = None) -> None:
     """Imports files, folders and data sets of the Hub. What cannot be read is set aside, and told.
 
     Args:
         sources: where they are.
         to: a Parquet file that is not there yet, or the folder of a store, to which a file is added.
+        environment: of records whose item id does not tell it; if None, the names of the files may.
 
     Raises:
         DataError: a source is missing, no record is sound, or `to` is neither.
@@ -179,34 +195,35 @@ def bring_in(sources: Sequence[str], to: Path) -> None:
         raise DataError(f"{to} is a run: name another folder")
     others: list[Path] = []
     paths = [path for source in sources for path in find(source, others.append)]
+    path = to if is_file else store.name_in(to)
+    before = [] if is_file or not any(to.glob("*.parquet")) else store.files(to)
+    imported = Imported()
     with progress.phase("importing", len(paths), unit="files") as bar:
-        imported = import_files(_each(paths, bar.advance))
+        episodes = read_files(_each(paths, bar.advance), imported, environment)
+        write_stream(path, (row for row, _ in episodes), new=True)
     quarantine = (to.parent if is_file else to) / QUARANTINE
     if imported.quarantined:
         write_quarantine(quarantine, imported.quarantined)
     check_any(imported, " ".join(sources), quarantine)
-    rows = [row for row, _ in imported.episodes]
-    path = to if is_file else store.name_in(to)
-    known = _known(to, rows)
-    store.write_rows(path, rows, new=True)
-    progress.show(f"{len(rows):,} of {imported.records:,} records are in {path}")
+    known = _known(before, path)
+    progress.show(f"{imported.good:,} of {imported.records:,} records are in {path}")
     if imported.quarantined:
         progress.show(f"{imported.complaint}: see {quarantine}")
+    for line in imported.told:
+        progress.show(line)
     if known:
         progress.show(f"{known:,} of them are the same task and try as an episode that was in {to} before")
     if others:
         progress.show(complaint_about(others))
 
 
-def _known(folder: Path, rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the rows are there already, as far as task and try tell."""
-    pl = store.polars()
-    paths = store.files(folder) if any(folder.glob("*.parquet")) else []
-    if not paths:
+def _known(before: Sequence[Path], path: Path) -> int:
+    """How many of a file's rows were there already, as far as task and try tell."""
+    if not before:
         return 0
-    there = _ask(store.scan(paths).select(_SAME_TRY).unique(), paths)
-    mine = pl.DataFrame([{name: row[name] for name in _SAME_TRY} for row in rows], schema=there.schema)
-    return int(mine.join(there, on=_SAME_TRY, how="semi").height)
+    there = store.scan(before).select(_SAME_TRY).unique()
+    mine = store.scan([path]).select(_SAME_TRY)
+    return int(_ask(mine.join(there, on=_SAME_TRY, how="semi").select(store.polars().len()), [*before, path]).item())
 
 
 def _each(paths: Iterable[Path], done: Callable[[], None]) -> Iterator[Path]:
@@ -252,8 +269,10 @@ def _conversation(row: Mapping[str, Any], trajectory: Trajectory) -> Text:
         _say(text, "acknowledgement", trajectory.acknowledgement)
     _say(text, "observation", trajectory.observation)
     for number, turn in enumerate(trajectory.turns, start=1):
-        ignored = "" if turn.learned else ", not learned from"
-        _say(text, f"turn {number}{ignored}", turn.completion.text, "bold cyan")
+        marks = ("" if turn.learned else ", not learned from") + (", cut" if turn.completion.cut else "")
+        if turn.completion.reasoning:
+            _say(text, f"thoughts beside turn {number}", turn.completion.reasoning)
+        _say(text, f"turn {number}{marks}", turn.completion.text, "bold cyan")
         if turn.observation or number < len(trajectory.turns):
             kind = "observation" if turn.action is not None else "correction"
             scored = "" if turn.score != turn.score else f", score {turn.score:g}"

@@ -14,6 +14,7 @@ besides is named, never dropped without a word: it raises, or its key is reporte
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -318,9 +319,9 @@ def _listed(value: Any, name: str) -> str:
 
 def _tokens(given: Mapping[str, Any], name: str) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
     ids, logprobs = given.get("token_ids"), given.get("logprobs")
-    if ids is not None and not _numbers(ids, int, 2**63):
+    if ids is not None and not _numbers(ids, int, 2**63 - 1):
         raise ValueError(f"'token_ids' of {name} are no list of whole numbers")
-    if logprobs is not None and (ids is None or not _numbers(logprobs, int | float, 1e300)):
+    if logprobs is not None and (ids is None or not _numbers(logprobs, int | float, math.inf)):
         raise ValueError(f"'logprobs' of {name} are no list of numbers, or have no 'token_ids'")
     if ids is not None and logprobs is not None and len(ids) != len(logprobs):
         raise ValueError(f"{name} has {len(ids)} 'token_ids' and {len(logprobs)} 'logprobs'")
@@ -330,7 +331,7 @@ def _tokens(given: Mapping[str, Any], name: str) -> tuple[tuple[int, ...] | None
 
 def _numbers(values: Any, kind: Any, limit: float) -> bool:
     return isinstance(values, list) and all(
-        isinstance(value, kind) and not isinstance(value, bool) and abs(value) < limit for value in values
+        isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= limit for value in values
     )
 
 
