@@ -197,7 +197,7 @@ def weight(trajectory: Trajectory, reward: Reward | str) -> float:
         RecipeError: there is no such reward.
     """
     if reward not in list(Reward):
-        near = did_you_mean(str(reward), list(Reward))
+        near = did_you_mean(str(reward), list(map(str, Reward)))
         raise RecipeError([f"evol.reward: {reward!r} is not one of {', '.join(Reward)}{near}"])
     environment = trajectory.task.environment
     if Reward(reward) == Reward.binary or trajectory.score is None or environment not in environments():

@@ -246,6 +246,21 @@ def test_a_run_folder_is_its_trajectories(tmp_path):
     assert store.scan(tmp_path / "run").collect().height == 1
 
 
+def test_places_may_be_given_as_text(tmp_path):
+    folder = str(tmp_path / "store")
+    path = store.append(folder, [episode(1)], iteration=0, phase="eval")
+    assert store.files(folder) == [path]
+    for where in (folder, str(path), [str(path)]):
+        assert store.scan(where).collect().height == 1
+    assert store.read([str(path)]) == [episode(1)]
+    assert next(store.episodes(str(path)))[1] == episode(1)
+    assert str(store.name_in(folder)).startswith(folder)
+    store.write(f"{folder}/b.parquet", [episode(2)], iteration=0, phase="eval")
+    store.write_rows(f"{folder}/c.parquet", list(store.rows(f"{folder}/b.parquet")))
+    store.write_atomically(f"{folder}/d", b"whole")
+    assert store.scan(folder).collect().height == 3
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     store.write(path, [episode(1)], iteration=0, phase="eval")

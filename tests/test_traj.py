@@ -13,13 +13,15 @@ from rich.console import Console
 
 from agentgym.cli import main
 from agentgym.data import store
+from agentgym.data.codec import Codec
 from agentgym.data.prompts import data_prompts
 from agentgym.data.where import filters
 from agentgym.errors import DataError, RecipeError, RunError
 from agentgym.fit import read_data
+from agentgym.models import build_tiny, load_tokenizer
 from agentgym.play import environment_pool
 from agentgym.recipe import load_recipe
-from agentgym.settings import Recipe
+from agentgym.settings import Recipe, TinySettings
 from agentgym.traj import bring_in, export, show, stats
 from envpool import Completion, EnvPool, ExpertPolicy, StopReason, Task, Trajectory, Turn, collect
 
@@ -136,6 +138,66 @@ def test_an_export_of_a_run_holds_every_episode_once(run, capsys):
         export([run], Path("kept.json"), {})
 
 
+def test_messages_are_lessons_that_hold_what_was_sampled(run, capsys):
+    masked = episode(9, turns=(replace(episode().turns[0], learned=False), *episode().turns[1:]))
+    store.write(run / "trajectories/more.parquet", [masked], iteration=1, phase="explore")
+    assert main(["traj", "export", str(run), "--to", "out.jsonl", "--as", "messages"]) == 0
+    first, second = (json.loads(line) for line in Path("out.jsonl").read_text().splitlines())
+    assert [line["item_id"] for line in (first, second)] == ["maze_1", "maze_9"]
+    answer = {"role": "assistant", "content": "Action:\nup", "token_ids": [5, 6, 7], "logprobs": [-0.5, -0.25, 0.0]}
+    assert first["messages"] == [
+        {"role": "user", "content": "Go.\n\nA maze."},
+        {**answer, "loss": True},
+        {"role": "user", "content": "moved"},
+        {**answer, "loss": True},
+    ]
+    assert [message.get("loss") for message in second["messages"]] == [None, False, None, True]
+    out = capsys.readouterr().out
+    assert "1 of 2 episodes have answers that are not learned from (loss: false), which TRL does not see" in out
+    assert main(["traj", "import", "out.jsonl", "--to", "back.parquet"]) == 0
+    assert "have a key" not in capsys.readouterr().out
+    for back, before in zip(store.read(["back.parquet"]), (episode(1), masked), strict=True):
+        assert [(t.completion, t.learned) for t in back.turns] == [(t.completion, t.learned) for t in before.turns]
+
+
+def test_messages_can_hold_the_tokens_of_a_model_and_the_mask_of_what_is_learned_from(run, tmp_path):
+    tiny = str(tmp_path / "tiny")
+    settings = TinySettings(vocabulary=300, layers=1, hidden=16, heads=2)
+    build_tiny(settings, ["Go. A maze. moved Action: up"], context=64, seed=0, folder=Path(tiny))
+    masked = episode(9, turns=(replace(episode().turns[0], learned=False), *episode().turns[1:]))
+    store.write(Path("a.parquet"), [masked], iteration=1, phase="explore")
+    assert main(["traj", "export", "a.parquet", "--to", "a.jsonl", "--as", "messages", "--tokenizer", tiny]) == 0
+    (line,) = (json.loads(line) for line in Path("a.jsonl").read_text().splitlines())
+    tokens = Codec(load_tokenizer(tiny)).encode(masked)
+    assert line["input_ids"] == list(tokens.ids)
+    assert line["assistant_masks"] == list(map(int, tokens.mask))
+    assert 0 < sum(line["assistant_masks"]) < len(line["assistant_masks"])
+    bring_in(["a.jsonl"], Path("back.parquet"))
+    assert [turn.learned for turn in store.read(["back.parquet"])[0].turns] == [False, True]
+
+
+def test_thoughts_beside_an_answer_are_shown_and_said_where_an_export_has_no_place_for_them(capsys):
+    turn = replace(episode().turns[0], completion=Completion("Action:\nup", reasoning="North is free.", cut=True))
+    store.write(Path("a.parquet"), [episode(turns=(turn,))], iteration=0, phase="explore")
+    text = printed(show, [Path("a.parquet")], {}, 1)
+    assert "-- thoughts beside turn 1\nNorth is free.\n-- turn 1, cut\nAction:\nup\n" in text
+    export([Path("a.parquet")], Path("a.json"), {})
+    out = capsys.readouterr().out
+    assert "1 of 1 episodes have thoughts beside their answers, which AgentTraj has no place for" in out
+    for form in ("rollouts", "messages"):
+        export([Path("a.parquet")], Path(f"{form}.jsonl"), {}, form)
+        bring_in([f"{form}.jsonl"], Path(f"{form}.parquet"))
+        assert store.read([f"{form}.parquet"])[0].turns[0].completion == turn.completion
+
+
+def test_rollouts_of_what_was_played_hold_no_turn_that_was_not(run):
+    export([run], Path("out.jsonl"), {"item_id": ["wordle_7"]})
+    (line,) = (json.loads(line) for line in Path("out.jsonl").read_text().splitlines())
+    said = [(message["role"], message["content"]) for message in line["conversations"]]
+    turn = [("assistant", "Action:\nup"), ("user", "moved")]
+    assert said == [("user", "Go.\n\nA maze."), *turn, *turn]
+
+
 def test_agenttraj_is_for_learning_unless_a_filter_asks_for_the_rest(run, capsys):
     store.write(run / "trajectories/control.parquet", [episode(8)], iteration=1, phase="control")
     export([run], Path("all.json"), {})
@@ -223,6 +285,12 @@ def test_an_export_that_fails_leaves_nothing_behind():
         ("traj show a.parquet -n 0", "-n 0: at least one episode"),
         ("traj show a.parquet -n -5", "-n -5: at least one episode"),
         ("traj export a.parquet --to out.csv", "'out.csv' should end in .json (AgentTraj) or .jsonl"),
+        (
+            "traj export a.parquet --to a.jsonl --as message",
+            "--as 'message' is not one of agenttraj, rollouts, messages",
+        ),
+        ("traj export a.parquet --to a.json --as messages", "'a.json' should end in .jsonl, as messages do"),
+        ("traj export a.parquet --to a.jsonl --tokenizer x", "only messages hold tokens: add --as messages"),
         ("traj export a.parquet --to recipe.json", "recipe.json is there already: name another file"),
         ("traj import recipe.json --to new.json", "new.json is no folder: name a new FILE.parquet, or a folder"),
         ("traj import recipe.json --to recipe.json", "recipe.json is no folder"),
