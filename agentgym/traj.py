@@ -16,6 +16,7 @@ from rich.text import Text
 
 from agentgym import progress
 from agentgym.data import store
+from agentgym.data.agenttraj import check_environment
 from agentgym.data.atomic import write_gradually
 from agentgym.data.imports import QUARANTINE, Imported, check_any, read_files, write_quarantine
 from agentgym.data.rows import MEASURED, SAME_EPISODE, is_double
@@ -193,6 +194,7 @@ def bring_in(sources: Sequence[str], to: Path, environment: str | None = None) -
         )
     if (to / "trajectories").is_dir():
         raise DataError(f"{to} is a run: name another folder")
+    unknown = _unknown(environment)
     others: list[Path] = []
     paths = [path for source in sources for path in find(source, others.append)]
     path = to if is_file else store.name_in(to)
@@ -209,12 +211,21 @@ def bring_in(sources: Sequence[str], to: Path, environment: str | None = None) -
     progress.show(f"{imported.good:,} of {imported.records:,} records are in {path}")
     if imported.quarantined:
         progress.show(f"{imported.complaint}: see {quarantine}")
-    for line in imported.told:
+    for line in [*unknown, *imported.told]:
         progress.show(line)
     if known:
         progress.show(f"{known:,} of them are the same task and try as an episode that was in {to} before")
     if others:
         progress.show(complaint_about(others))
+
+
+def _unknown(environment: str | None) -> list[str]:
+    """What to tell about an environment that the user names."""
+    try:
+        told = "" if environment is None else check_environment(environment)
+    except ValueError as error:
+        raise DataError(f"--environment: {error}: write it like maze") from error
+    return [told] if told else []
 
 
 def _known(before: Sequence[Path], path: Path) -> int:

@@ -169,7 +169,8 @@ def test_a_mark_that_is_neither_yes_nor_no_sets_the_record_aside(marks, reason):
 def test_marks_of_whole_records_count_too():
     assert [turn.learned for turn in read(record(ASKED, answer(), weight=0)).turns] == [False]
     assert [turn.learned for turn in read(record(ASKED, answer(), weight=1, mask="User")).turns] == [True]
-    for more in ({"weight": 2.0}, {"mask": "Assistant"}):
+    assert [turn.learned for turn in read(record(ASKED, answer(), label=False)).turns] == [False]
+    for more in ({"weight": 2.0}, {"mask": "Assistant"}, {"label": "bad"}):
         with pytest.raises(ValueError, match="of the record"):
             read(record(ASKED, answer(), **more))
 
@@ -308,6 +309,11 @@ def test_other_shapes_are_refused_by_their_names(shape, words):
         read({"item_id": "maze_3", **shape})
 
 
+def test_messages_under_another_key_are_found_and_named():
+    with pytest.raises(ValueError, match="keeps its messages under 'trajectory': rename it to 'messages'"):
+        read({"item_id": "maze_3", "trajectory": [ASKED, answer()]})
+
+
 # Who speaks first
 
 
@@ -398,6 +404,11 @@ def test_the_environment_of_records_can_be_named(tmp_path, monkeypatch, capsys):
     assert "name it, as in --environment maze" in capsys.readouterr().err
     assert main(["traj", "import", "a.json", "--to", "a.parquet", "--environment", "maze"]) == 0
     assert [trajectory.task for trajectory in store.read(["a.parquet"])] == [Task("maze", 3)]
+    assert main(["traj", "import", "a.json", "--to", "b.parquet", "--environment", "mazes"]) == 0
+    assert "there is no environment 'mazes' here; did you mean 'maze'?" in capsys.readouterr().out
+    assert main(["traj", "import", "a.json", "--to", "c.parquet", "--environment", "No Name"]) == 2
+    assert "--environment: 'No Name' is no name of an environment: write it like maze" in capsys.readouterr().err
+    assert not Path("c.parquet").exists()
 
 
 # Nothing is lost

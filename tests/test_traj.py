@@ -160,7 +160,7 @@ def test_messages_are_lessons_that_hold_what_was_sampled(run, capsys):
         assert [(t.completion, t.learned) for t in back.turns] == [(t.completion, t.learned) for t in before.turns]
 
 
-def test_messages_can_hold_the_tokens_of_a_model_and_the_mask_of_what_is_learned_from(run, tmp_path):
+def test_messages_can_hold_the_tokens_of_a_model_and_the_mask_of_what_is_learned_from(tmp_path, capsys):
     tiny = str(tmp_path / "tiny")
     settings = TinySettings(vocabulary=300, layers=1, hidden=16, heads=2)
     build_tiny(settings, ["Go. A maze. moved Action: up"], context=64, seed=0, folder=Path(tiny))
@@ -172,7 +172,9 @@ def test_messages_can_hold_the_tokens_of_a_model_and_the_mask_of_what_is_learned
     assert line["input_ids"] == list(tokens.ids)
     assert line["assistant_masks"] == list(map(int, tokens.mask))
     assert 0 < sum(line["assistant_masks"]) < len(line["assistant_masks"])
+    capsys.readouterr()
     bring_in(["a.jsonl"], Path("back.parquet"))
+    assert "not read" not in capsys.readouterr().out
     assert [turn.learned for turn in store.read(["back.parquet"])[0].turns] == [False, True]
 
 
@@ -391,6 +393,14 @@ def test_data_is_read_from_folders_and_what_did_not_succeed_is_not_learned_from(
         "data: 2 of 5 episodes did not succeed and are left out",
     ]
     assert len(Path("run/quarantine.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_a_run_does_not_read_of_its_data_is_told(capsys):
+    save("maze_train.json", record("maze_1", source="web"), record("maze_2", reward=50))
+    assert len(read_data("maze_train.json", Path("run/quarantine.jsonl"))) == 1
+    out = capsys.readouterr().out
+    assert "the reward 50 is beyond maze's scores, 0 to 1 (is it a percentage?)" in out
+    assert "maze_train.json: 1 of 2 records have a key 'source' that is not read" in out
 
 
 def test_a_recipe_names_data_that_there_is():

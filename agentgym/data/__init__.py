@@ -5,8 +5,10 @@
 - `packing`: sequences to packed rows without cross-talk
 - `datamodule`: packed rows for Lightning, in an order that depends on the seed alone
 - `rows`: a trajectory as a row of plain values, and its fingerprint; `store`: rows in Parquet
-- `agenttraj`: records of AgentTraj and of rollouts to trajectories and back
-- `sources`, `imports`: files, folders and data sets of the Hub; what is damaged is set aside
+- `agenttraj`: records of AgentTraj and of other data sets to trajectories and back; `conversation`: what of a record is
+  instruction, observation and answer; `messages`: one message in any spelling
+- `sources`, `imports`: files, folders and data sets of the Hub; what is damaged is set aside; `jsonfiles`: layouts of
+  JSON files; `footer`: how much is in a Parquet file; `stream`: files of any number of rows
 - `prompts`: what trajectory files tell before the first observation
 - `atomic`: files that are there whole or not at all
 """

@@ -38,7 +38,7 @@ from typing import Any
 from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_conversation, weighs
 from agentgym.data.messages import Message, check_whole, holds
 from agentgym.itemids import ItemId, read_item_id
-from envpool.errors import MalformedAction
+from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
 from envpool.spec import environments, get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
@@ -49,10 +49,10 @@ NAME = "agenttraj"
 ACKNOWLEDGEMENT = "OK, I will do as you say."
 """What an agent that was never asked to acknowledge its instructions says in a file of a format that wants it."""
 
-ITEM_IDS = ("item_id", "id", "task_id", "example_id", "uid", "index")
+ITEM_IDS = ("item_id", "id", "task_id", "example_id", "instance_id", "uid", "index")
 """Keys under which data sets name a task, the first one that is there."""
 
-_OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask"})
+_OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask", "label"})
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
 _COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -269,8 +269,7 @@ def task_of(item_id: object, environment: str | None = None, otherwise: str | No
             f"item_id {item_id[:60]!r} does not tell the environment, and neither does the file's name: "
             "name it, as in --environment maze"
         )
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name[:60]!r} is no name of an environment")
+    check_environment(name)
     if _NUMBER.fullmatch(item_id):
         return Task(name, int(item_id)), None
     if read and read.index is not None and named == name:
@@ -291,6 +290,23 @@ def _other_names(item: str | None, task: Task, environment: str | None) -> Itera
         return
     if named != task.environment:
         yield f"have item ids of {named[:60]!r} and are taken for tasks of {task.environment}"
+
+
+def check_environment(name: str) -> str:
+    """Makes sure that an environment can be called so.
+
+    Returns:
+        What to tell the user about it; empty if there is such an environment.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name[:60]!r} is no name of an environment")
+    if name in environments():
+        return ""
+    near = did_you_mean(name, environments())
+    return f"there is no environment {name!r} here{near}: its rewards cannot be judged, and its successes are not known"
 
 
 def environment_in(file_name: str) -> str | None:

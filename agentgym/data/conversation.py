@@ -107,10 +107,18 @@ def _given(record: Mapping[str, Any]) -> tuple[list[Any], int]:
             before, after = _side(record, asked, "user"), _side(record, answered, "assistant")
             return [*before, *after], len(before)
     shape = next((words for key, words in _SHAPES.items() if record.get(key)), None)
+    speaks = next((key for key, value in record.items() if _speaks(value)), None)
+    if shape is None and speaks is not None:
+        raise ValueError(f"the record keeps its messages under {speaks[:60]!r}: rename it to 'messages'")
     if shape is None:
         raise ValueError("the record has no 'conversations': it names a task, as AgentEval does, and no episode")
     cure = 'write it as {"messages": [{"role", "content"}, ...]}'
     raise ValueError(f"the record has no 'conversations' or 'messages', it holds {shape}: {cure}")
+
+
+def _speaks(value: Any) -> bool:
+    """Whether a value looks like a list of messages."""
+    return isinstance(value, list) and any(isinstance(each, dict) and {"role", "from"} & each.keys() for each in value)
 
 
 def _side(record: Mapping[str, Any], key: str, role: str) -> list[Any]:
@@ -205,4 +213,7 @@ def weighs(record: Mapping[str, Any]) -> bool:
     mask = record.get("mask")
     if mask is not None and str(mask).lower() not in ("user", "human", "system", "", "none"):
         raise ValueError(f"'mask' of the record is {str(mask)[:40]!r}: only what the agent says is learned from")
-    return learned is not False and record.get("label") is not False
+    label = record.get("label")
+    if not isinstance(label, bool | None):
+        raise ValueError(f"'label' of the record is {str(label)[:40]!r}: only true (a good answer) or false is read")
+    return learned is not False and label is not False

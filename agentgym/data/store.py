@@ -374,7 +374,8 @@ def _check_columns(path: Path, source: Path | io.BytesIO) -> None:
     found = _columns(path, source)
     wrong = ", ".join(name for name, dtype in schema().items() if found.get(name) != dtype)
     if wrong:
-        raise DataError(f"{path} is no trajectory file (missing or mistyped: {wrong}): name one that agentgym wrote")
+        cure = "name one that agentgym wrote, or give `agentgym traj import` one with a column 'messages'"
+        raise DataError(f"{path} is no trajectory file (missing or mistyped: {wrong}): {cure}")
 
 
 def _columns(path: Path, source: Path | io.BytesIO) -> Schema:
