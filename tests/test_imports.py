@@ -170,7 +170,7 @@ def test_marks_of_whole_records_count_too():
     assert [turn.learned for turn in read(record(ASKED, answer(), weight=0)).turns] == [False]
     assert [turn.learned for turn in read(record(ASKED, answer(), weight=1, mask="User")).turns] == [True]
     assert [turn.learned for turn in read(record(ASKED, answer(), label=False)).turns] == [False]
-    for more in ({"weight": 2.0}, {"mask": "Assistant"}, {"label": "bad"}):
+    for more in ({"weight": 2.0}, {"mask": "Assistant"}):
         with pytest.raises(ValueError, match="of the record"):
             read(record(ASKED, answer(), **more))
 

@@ -37,6 +37,7 @@ from typing import Any
 
 from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_conversation, weighs
 from agentgym.data.messages import Message, check_whole, holds
+from agentgym.data.scores import check_score
 from agentgym.itemids import ItemId, read_item_id
 from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
@@ -52,7 +53,7 @@ ACKNOWLEDGEMENT = "OK, I will do as you say."
 ITEM_IDS = ("item_id", "id", "task_id", "example_id", "instance_id", "uid", "index")
 """Keys under which data sets name a task, the first one that is there."""
 
-_OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask", "label"})
+_OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask"})
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
 _COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -97,11 +98,7 @@ def read_record(
     conversation = read_conversation(record, remarks)
     if score is not None:
         check_score(task.environment, score)
-    used = next((pair for pair in PAIRS if all(record.get(side) for side in pair)), ())
-    known = {key, *READ, *_OWN, *(() if any(record.get(name) for name in LISTS) else used)}
-    remarks.update(
-        f"have a key {name[:60]!r} that is not read" for name in record.keys() - known if holds(record[name])
-    )
+    remarks.update(f"have a key {name[:60]!r} that is not read" for name in _not_read(record, key))
     remarks.update(_other_names(item, task, environment))
     trajectory = Trajectory(
         task=task,
@@ -122,35 +119,16 @@ def read_record(
     return trajectory
 
 
-class BeyondScores(ValueError):
-    """A reward is beyond the scores of its environment.
-
-    Attributes:
-        environment: the environment.
-    """
-
-    def __init__(self, environment: str, text: str) -> None:
-        super().__init__(text)
-        self.environment = environment
-
-
-def check_score(environment: str, score: float) -> None:
-    """Makes sure that a score is one that the environment gives, where the environment is known.
-
-    Raises:
-        BeyondScores: it is beyond them, as on another scale.
-    """
-    if environment not in environments():
-        return
-    low, high = get_spec(environment).score_range
-    slack = 1e-6 * (high - low)
-    if low - slack <= score <= high + slack:
-        return
-    percent = " (is it a percentage?)" if high == 1 and 1 < score <= 100 else ""
-    cure = "bring the rewards to that scale"
-    raise BeyondScores(
-        environment, f"the reward {score:g} is beyond {environment}'s scores, {low:g} to {high:g}{percent}: {cure}"
-    )
+def _not_read(record: Mapping[str, Any], item_id: str) -> Iterator[str]:
+    """The keys of a record that hold something and are not read."""
+    known = {item_id, *READ, *_OWN}
+    if not any(record.get(name) for name in LISTS):
+        known |= set(next((pair for pair in PAIRS if all(record.get(side) for side in pair)), ()))
+    if "instructions" in record:
+        known |= {"input_ids", "assistant_masks"}  # what an export made of the messages
+    if isinstance(record.get("label"), bool):
+        known.add("label")
+    return (name for name in record if name not in known and holds(record[name]))
 
 
 def write_record(trajectory: Trajectory) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.data import store
-from agentgym.data.agenttraj import BeyondScores, check_score, environment_in, read_record
+from agentgym.data.agenttraj import environment_in, read_record
 from agentgym.data.conversation import LISTS, PAIRS
 from agentgym.data.jsonfiles import Unreadable, records
 from agentgym.data.rows import Phase, from_row, to_row
+from agentgym.data.scores import BeyondScores, Scores, check_score
 from agentgym.errors import DataError, RunError
-from envpool.spec import environments, get_spec
+from envpool.spec import environments
 from envpool.types import Task, Trajectory
 
 __all__ = [
@@ -109,35 +110,6 @@ class Imported:
         return [*self.notes, *lines, *more]
 
 
-@dataclass(slots=True)
-class _Scores:
-    """The rewards of one environment in one file."""
-
-    read: int = 0
-    beyond: int = 0
-    low: float = 0.0
-    high: float = 0.0
-
-    def add(self, score: float) -> None:
-        self.read += 1
-        self.low, self.high = min(self.low, score), max(self.high, score)
-
-    def note(self, environment: str, name: str) -> str:
-        """Says if they look like those of another scale; empty if not."""
-        low, high = get_spec(environment).score_range
-        if self.beyond and (self.low, self.high) != (0, 0):
-            return (
-                f"{self.beyond:,} of {self.read + self.beyond:,} rewards of {environment} in {name} are beyond its "
-                f"scores, {low:g} to {high:g}: the others may be on another scale, too"
-            )
-        if high > 1 and self.low >= 0 and 0 < self.high <= 1:
-            return (
-                f"all rewards of {environment} in {name} lie between 0 and 1, and its scores go from {low:g} to "
-                f"{high:g}: if they are on another scale, multiply them"
-            )
-        return ""
-
-
 def import_files(paths: Iterable[Path], environment: str | None = None) -> Imported:
     """Reads files of any kind in `checks.DATA_SUFFIXES`. Records of the same task are its samples, over all files.
 
@@ -169,7 +141,7 @@ def read_files(
     samples: Counter[Task] = Counter()
     for path in paths:
         result.files.append(str(path))
-        scores: dict[str, _Scores] = {}
+        scores: dict[str, Scores] = {}
         for number, record in _rows(path) if path.suffix.lower() == ".parquet" else records(path):
             result.records += 1
             remarks: set[str] = set()
@@ -190,7 +162,7 @@ def _episode(
     environment: str | None,
     samples: Counter[Task],
     remarks: set[str],
-    scores: dict[str, _Scores],
+    scores: dict[str, Scores],
 ) -> tuple[dict[str, Any], Trajectory]:
     if isinstance(record, Unreadable):
         raise ValueError(record.reason)
@@ -205,10 +177,10 @@ def _episode(
             trajectory = read_record(record, samples, otherwise, place=place, remarks=remarks)
             row = to_row(trajectory, iteration=0, phase=Phase.IMPORTED)
     except BeyondScores as error:
-        scores.setdefault(error.environment, _Scores()).beyond += 1
+        scores.setdefault(error.environment, Scores()).beyond += 1
         raise
     if trajectory.score is not None and trajectory.task.environment in environments():
-        scores.setdefault(trajectory.task.environment, _Scores()).add(trajectory.score)
+        scores.setdefault(trajectory.task.environment, Scores()).add(trajectory.score)
     return row, trajectory
 
 
