@@ -476,6 +476,20 @@ def test_a_file_that_unpacks_to_far_more_than_it_is_is_refused_before_it_is(tmp_
     assert len(import_files([bomb(tmp_path / "small.parquet", 300)]).trajectories) == 300
 
 
+@pytest.mark.parametrize("where", ["prompt", "turns"])
+def test_a_long_text_that_many_rows_share_is_not_copied_for_each(tmp_path, where):
+    frame = pl.read_parquet(bomb(tmp_path / "a.parquet", 2_000))
+    long = frame["turns"][0].to_list()[:1]
+    long[0]["observation"] = "x" * 500_000
+    changed = (
+        pl.lit("x" * 500_000) if where == "prompt" else pl.lit(pl.Series([long], dtype=frame["turns"].dtype)).first()
+    )
+    frame.with_columns(changed.alias(where)).write_parquet(tmp_path / "b.parquet")
+    imported = import_files([tmp_path / "b.parquet"])
+    assert (imported.records, imported.good) == (1, 0)
+    assert "would take about 9" in imported.quarantined[0].reason
+
+
 @given(content=st.binary(max_size=40))
 def test_a_footer_that_is_none_is_left_to_whoever_decodes_it(content):
     assert footer.complaint(b"PAR1" + content + len(content).to_bytes(4, "little") + b"PAR1") == ""

@@ -8,8 +8,8 @@
 - `agenttraj`: records of AgentTraj and of other data sets to trajectories and back; `conversation`: what of a record is
   instruction, observation and answer; `messages`: one message in any spelling
 - `sources`, `imports`: files, folders and data sets of the Hub; what is damaged is set aside; `jsonfiles`: layouts of
-  JSON files; `scores`: whether rewards are on the scale of their
-  environment; `footer`: how much is in a Parquet file; `stream`: files of any number of rows
+  JSON files; `scores`: whether rewards are on the scale of their environment; `footer`: how much is in a Parquet file;
+  `stream`: files of any number of rows
 - `prompts`: what trajectory files tell before the first observation
 - `atomic`: files that are there whole or not at all
 """

@@ -1,4 +1,4 @@
-"""What the footer of a Parquet file says of how much is in it, before anything is unpacked.
+"""How much is in a Parquet file: what its footer says before anything is unpacked, and how long its texts are.
 
 The footer is a struct in Thrift's compact protocol (https://github.com/apache/parquet-format, `FileMetaData`). Field 4
 are the row groups, whose field 1 are the columns, whose field 3 is the metadata, whose field 5 counts the values.
@@ -6,7 +6,10 @@ are the row groups, whose field 1 are the columns, whose field 3 is the metadata
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Series
 
 VALUE = 100
 """Bytes that a value takes in memory, more or less, once it is a Python object."""
@@ -26,12 +29,38 @@ def complaint(content: bytes) -> str:
         size = VALUE * values(content)
     except (ValueError, IndexError, TypeError, KeyError, AttributeError):
         return ""  # whoever decodes the file says what is wrong with it
-    if size <= max(LARGEST, DENSEST * len(content)):
+    return _too_large(size, len(content))
+
+
+def texts_complaint(frame: DataFrame, packed: int) -> str:
+    """Why the texts of a file should not be copied, as many short references to a long one; empty if they may.
+
+    Args:
+        frame: its columns, where such texts are shared still.
+        packed: the size of the file.
+    """
+    return _too_large(sum(map(_text_bytes, frame.get_columns())), packed)
+
+
+def _too_large(size: int, packed: int) -> str:
+    if size <= max(LARGEST, DENSEST * packed):
         return ""
     return (
-        f"would take about {size / 2**20:,.0f} MB in memory, {size // len(content):,} times its own size: if it is "
-        "meant so, split it into files of fewer rows"
+        f"would take about {size / 2**20:,.0f} MB in memory, {size // packed:,} times its own size: if it is meant so, "
+        "split it into files of fewer rows"
     )
+
+
+def _text_bytes(column: Series) -> int:
+    """How long all texts in a column are, those in lists and structs as well."""
+    kind = column.dtype.base_type().__name__
+    if kind == "String":
+        return int(column.str.len_bytes().sum())
+    if kind == "List":
+        return _text_bytes(column.explode())
+    if kind == "Struct":
+        return sum(_text_bytes(column.struct.field(name)) for name in column.struct.fields)
+    return 0
 
 
 def values(content: bytes) -> int:

@@ -266,6 +266,8 @@ def _unpacked(path: Path, content: bytes, columns: Sequence[str], where: Expr | 
             frame = frame.filter(where)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path} is damaged ({_line(error)}): {_CURE}") from error
+    if complaint := footer.texts_complaint(frame, len(content)):
+        raise DataError(f"{path} {complaint}")
     yield from frame.iter_rows(named=True)
 
 
