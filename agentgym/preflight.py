@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, learns, refuse
+from agentgym.devices import on_gpu
 from agentgym.modelserver import complaints_before_playing
-from agentgym.ranks import on_gpu
 from agentgym.settings import Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
 from envpool.transports.process import ProcessTransport
