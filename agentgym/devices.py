@@ -18,6 +18,13 @@ def on_gpu(settings: TrainerSettings) -> bool:
     return settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
+def device_count() -> int:
+    """How many CUDA devices this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def own_device() -> str:
     """The CUDA device of this process, as in ``cuda:3``.
 
@@ -37,6 +44,8 @@ def device_names(settings: TrainerSettings, workers: int = 1) -> list[str]:
         settings: of the run.
         workers: processes that play, each on a device of its own as long as there are enough.
     """
+    if settings.accelerator == "cpu":
+        return []  # without torch
     import torch
 
     if on_gpu(settings):

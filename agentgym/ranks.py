@@ -157,10 +157,11 @@ def _take_device(local: int) -> None:
 
     seen = torch.cuda.device_count()
     if local >= seen:
-        text = (
-            f"process {local} of this node sees {seen} GPU{'s' if seen != 1 else ''}, and takes number {local}: let every "
-            "process see all GPUs of its node (srun --gpus-per-node, without --gpus-per-task and --gpu-bind)"
+        cards = f"{seen} GPU" if seen == 1 else f"{seen} GPUs"
+        cure = (
+            "let every process see all GPUs of its node (srun --gpus-per-node, without --gpus-per-task and --gpu-bind)"
         )
+        text = f"process {local} of this node takes GPU {local} and sees {cards}: {cure}"
         raise RecipeError([f"trainer.devices: {text}"])
     torch.cuda.set_device(local)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +17,22 @@ import torch
 from lightning.pytorch.plugins.precision.amp import MixedPrecision
 from test_fit import recipe
 
+from agentgym import evaluate as evaluate_room
+from agentgym import fit as fit_room
 from agentgym import play as play_room
 from agentgym.data import store
 from agentgym.devices import device_names, memory_given_back, own_device
 from agentgym.errors import RecipeError
-from agentgym.learn import LearnJob, Learned, learn
+from agentgym.evaluation import unfinished
+from agentgym.learn import Learned, LearnJob, learn
 from agentgym.models import build_tiny
 from agentgym.modules import AgentEvol, base
 from agentgym.play import PlayJob, play
+from agentgym.preflight import check_fit, check_play
 from agentgym.ranks import Ranks, join
 from agentgym.settings import Optimizer, Recipe, StrategyName, TinySettings, TrainerSettings
 from agentgym.strategies import strategy
-from envpool import EnvPool, ExpertPolicy, Task, collect
+from envpool import EnvPool, ExpertPolicy, Split, Task, collect
 
 SLURM = {
     "SLURM_NTASKS": "8",
@@ -101,7 +107,9 @@ def test_each_process_has_the_device_of_its_number(
 @pytest.mark.parametrize("seen", [1, 5])
 def test_a_rank_that_does_not_see_its_device_is_one_line(from_srun: SimpleNamespace, seen: int) -> None:
     from_srun.count = seen
-    with pytest.raises(RecipeError, match=f"process 5 of this node sees {seen} GPU.*without --gpus-per-task") as error:
+    with pytest.raises(
+        RecipeError, match=f"process 5 of this node takes GPU 5 and sees {seen} GPU.*without --gpus-per-task"
+    ) as error:
         join(EIGHT)
     assert "\n" not in str(error.value)
     assert not from_srun.groups
@@ -226,9 +234,13 @@ def test_what_earlier_phases_left_is_gone_before_a_model_is_loaded_to_play(
 
 
 def test_blocks_that_nothing_uses_are_given_back_before_and_after_also_when_it_fails(cards: SimpleNamespace) -> None:
-    with pytest.raises(ZeroDivisionError), memory_given_back():
-        assert cards.emptied == 1
-        raise ZeroDivisionError
+    def fail() -> None:
+        with memory_given_back():
+            assert cards.emptied == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert cards.emptied == 2
 
 
@@ -236,7 +248,7 @@ def test_blocks_that_nothing_uses_are_given_back_before_and_after_also_when_it_f
 def test_gradients_are_clipped_and_logged_as_they_are_and_not_as_they_were_scaled(
     optimizer: Optimizer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a GPU `16-mixed` scales the loss by 65,536; on a CPU Lightning turns it into bfloat16, which needs no scale."""
+    """On a GPU `16-mixed` scales the loss by 65,536; on a CPU Lightning turns it into bfloat16, without a scale."""
     norms: dict[bool, list[float]] = {False: [], True: []}
     clip, init = base.clip, MixedPrecision.__init__
 
@@ -260,6 +272,57 @@ def test_gradients_are_clipped_and_logged_as_they_are_and_not_as_they_were_scale
     assert norms[True] == pytest.approx(norms[False], rel=0.02)
     assert losses[1] == pytest.approx(losses[0], abs=0.01)
     assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "said"),
+    [
+        (1, ["pool.workers=3"], "pool.workers: each of 3 workers would hold a model of its own, and there is 1 GPU: "),
+        (2, ["pool.workers=3"], "pool.workers: each of 3 workers would hold .* there is 2 GPUs: set pool.workers=2"),
+        (3, ["pool.workers=3"], None),
+        (1, ["pool.workers=3", "trainer.accelerator=cpu"], None),
+        (1, ["generation.graphs=true"], None),
+        (1, ["generation.graphs=true", "trainer.accelerator=cpu"], "generation.graphs: only GPUs .* leave it out"),
+        (1, ["generation.graphs=false", "trainer.accelerator=cpu"], None),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "collect", "eval"])
+def test_workers_have_a_gpu_each_and_only_gpus_record_graphs(
+    count: int, words: list[str], said: str | None, command: str, cards: SimpleNamespace, tmp_path: Path
+) -> None:
+    cards.count = count
+    wanted = recipe(tmp_path, "trainer.accelerator=gpu", *words)
+    check = {
+        "fit": check_fit,
+        "collect": partial(check_play, split=Split.EXPLORE),
+        "eval": partial(check_play, split=Split.EVAL),
+    }[command]
+    if said is None:
+        check(wanted)
+        return
+    with pytest.raises(RecipeError, match=said):
+        check(wanted)
+
+
+def test_players_that_need_no_model_may_have_more_workers_than_there_are_gpus(
+    cards: SimpleNamespace, tmp_path: Path
+) -> None:
+    cards.count = 1
+    check_play(recipe(tmp_path, "pool.workers=3", "eval.players=[expert, random]"), Split.EVAL)
+
+
+def test_reports_name_the_accelerators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fit_room, evaluate_room, unfinished):
+        monkeypatch.setattr(module, "device_names", lambda settings, workers: ["Card"])
+    fitted = recipe(tmp_path, "evol.iterations=0", "bc.steps=1", "environments.textcraft=null")
+    report = fit_room.fit(fitted)
+    assert report.machine["accelerators"] == ["Card"]
+    run = tmp_path / "runs" / "small"
+    assert json.loads((run / "report.json").read_text())["machine"]["accelerators"] == ["Card"]
+    assert unfinished.unfinished_report(run).machine["accelerators"] == ["Card"]
+    for player, names in ((str(run / "it000/model"), ["Card"]), ("random", [])):
+        measured = recipe(tmp_path, f"eval.players=[{player}]", f"name={len(names)}")
+        assert evaluate_room.evaluate(measured).machine["accelerators"] == names
 
 
 @pytest.mark.parametrize(
