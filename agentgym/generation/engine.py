@@ -264,10 +264,9 @@ class Engine:
             if needed:
                 self._cache.complete()
             return
-        self._leave_graphs(
-            f"the keys and values of all sessions take {needed / 2**30:.1f} GiB at their longest, and {free / 2**30:.1f} "
-            "are free; lower pool.sessions or model.context"
-        )
+        wanted, left = f"{needed / 2**30:.1f} GiB", f"{free / 2**30:.1f}"
+        cure = "lower pool.sessions or model.context"
+        self._leave_graphs(f"keys and values of all sessions take {wanted} at their longest, {left} are free; {cure}")
 
     def _leave_graphs(self, reason: str) -> None:
         self._tell(f"no CUDA graph of {type(self._model).__name__}, going on without: {' '.join(reason.split())}")
