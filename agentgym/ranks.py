@@ -8,6 +8,7 @@ are; otherwise `launch` starts one for each device of this machine.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import queue
 import signal
@@ -177,6 +178,7 @@ def _leave() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        gc.collect()  # a finished learner may still hold a group, whose threads have to end before the process does
 
 
 def _end_with_the_launcher() -> None:

@@ -20,6 +20,7 @@ from test_fit import recipe
 from agentgym import evaluate as evaluate_room
 from agentgym import fit as fit_room
 from agentgym import play as play_room
+from agentgym import ranks
 from agentgym.data import store
 from agentgym.devices import device_names, memory_given_back, own_device
 from agentgym.errors import RecipeError
@@ -231,6 +232,17 @@ def test_what_earlier_phases_left_is_gone_before_a_model_is_loaded_to_play(
     play(recipe(tmp_path), job, lambda success: None)
     gc.enable()
     assert looked == [True]
+
+
+def test_a_process_that_ends_keeps_no_group_whose_threads_would_outlive_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(True))
+    gc.disable()
+    group = weakref.ref(Cycle())
+    ranks._leave()
+    gc.enable()
+    assert (left, group()) == ([True], None)
 
 
 def test_blocks_that_nothing_uses_are_given_back_before_and_after_also_when_it_fails(cards: SimpleNamespace) -> None:
