@@ -89,6 +89,11 @@ def check_recipe(recipe: Recipe) -> None:
     refuse(complaints_about(recipe))
 
 
+def is_local(recipe: Recipe, player: str) -> bool:
+    """Whether a player is a model in this process, and not one behind a server."""
+    return player not in PLAYERS and (recipe.model.endpoint is None or player != recipe.model.name)
+
+
 def learns(recipe: Recipe) -> bool:
     """Whether there is anything that the recipe could learn from."""
     return bool(recipe.data) or any(e.expert for e in recipe.environments.values())

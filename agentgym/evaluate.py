@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from agentgym import progress
-from agentgym.checks import PLAYERS
+from agentgym.checks import is_local
 from agentgym.data import store
+from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
 from agentgym.evaluation.html import write_html
@@ -56,6 +57,7 @@ def evaluate(recipe: Recipe) -> EvalReport:
 
 
 def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalReport:
+    local = any(is_local(recipe, player.name) for player in players)
     return EvalReport(
         name=recipe.name,
         seed=recipe.seed,
@@ -63,7 +65,7 @@ def _report(recipe: Recipe, players: list[Player], folder: RunFolder) -> EvalRep
         players=players,
         seconds=folder.seconds(),
         versions=installed_versions(),
-        machine=describe_machine(),
+        machine=describe_machine(device_names(recipe.trainer, recipe.pool.workers) if local else ()),
     )
 
 
@@ -82,8 +84,7 @@ def _track(tracker: Tracker, report: EvalReport, folder: RunFolder) -> None:
 def _check(recipe: Recipe, player: str) -> None:
     """Makes sure that a model can be loaded and that its manner can be read."""
     taught = in_manner_of(recipe, player)
-    served = recipe.model.endpoint is not None and player == recipe.model.name
-    if player not in PLAYERS and not served:
+    if is_local(recipe, player):
         from agentgym.models import check_model
 
         check_model(player, taught.model.context)

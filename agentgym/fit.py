@@ -18,6 +18,7 @@ from agentgym.data.imports import QUARANTINE, check_any, import_files, write_qua
 from agentgym.data.prompts import data_prompts
 from agentgym.data.rows import MEASURED, is_double, same_episode
 from agentgym.data.sources import complaint_about, find
+from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
 from agentgym.evaluation.html import write_html
@@ -128,7 +129,7 @@ class _Fit:
             control=self.measure_control(control, bc) if recipe.evol.control and recipe.evol.iterations else None,
             seconds=self.folder.seconds(),
             versions=installed_versions(),
-            machine=describe_machine(),
+            machine=describe_machine(device_names(recipe.trainer, recipe.pool.workers)),
         )
         last = iterations[-1].iteration
         self.tracker.log(scalars.concluded(report), last, self.steps)

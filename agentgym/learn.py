@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentgym.data import store
+from agentgym.devices import memory_given_back
 from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
 from agentgym.ranks import ALONE, Ranks, leave_at_exit
@@ -102,9 +103,15 @@ def learn(
         SystemExit: SIGTERM came; the phase is saved.
     """
     done = job.folder / "done.json"
-    if done.exists():
-        ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
-        return _read(done)
+    if not done.exists():
+        with memory_given_back():  # the frame that holds module and trainer is left before the end of the block
+            _learn(recipe, job, logger, callbacks, ranks)
+    ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
+    return _read(done)
+
+
+def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequence[L.Callback], ranks: Ranks) -> None:
+    """Learns and leaves `model/` and `done.json`."""
     import lightning as L
     import torch
 
@@ -161,9 +168,8 @@ def learn(
         float(module.last_loss),
         sum(sequence.cut for sequence in shortened),
     )
-    ranks.first_does(lambda: store.write_atomically(done, json.dumps(asdict(learned)).encode()))
-    ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
-    return _read(done)
+    done = json.dumps(asdict(learned)).encode()
+    ranks.first_does(lambda: store.write_atomically(job.folder / "done.json", done))
 
 
 def _read(done: Path) -> Learned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +14,10 @@ from agentgym.data import store
 from agentgym.data.journal import SUFFIX, Journal
 from agentgym.data.prompts import data_prompts
 from agentgym.data.rows import to_row
+from agentgym.devices import memory_given_back, on_gpu, own_device
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
 from agentgym.panel import load_panel
-from agentgym.ranks import on_gpu
 from agentgym.settings import Prompt, Recipe
 from envpool import (
     EnvPool,
@@ -111,6 +110,11 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
         ModelError: the model cannot be loaded.
         RunError: a file cannot be written, or holds episodes of something else.
     """
+    with memory_given_back():  # the frame that holds the model is left before the end of the block
+        _play(recipe, job, on_episode)
+
+
+def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     recipe = in_manner_of(recipe, job.model)
     done = played_before(recipe, job)
     if job.out.exists() and done.keys() >= set(job.tasks):
@@ -333,8 +337,8 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
 
     gpu = on_gpu(recipe.trainer)
     model = load_model(job.model, dtype=torch.bfloat16 if gpu else torch.float32)
-    if gpu:  # workers are numbered like ranks: each takes a device of its own as long as there are enough
-        torch.nn.Module.to(model, f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}")
+    if gpu:
+        torch.nn.Module.to(model, own_device())
     return LocalPolicy(
         model,
         Codec(load_tokenizer(job.model)),

@@ -11,9 +11,9 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, learns, refuse
+from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, is_local, learns, refuse
+from agentgym.devices import device_count, on_gpu
 from agentgym.modelserver import complaints_before_playing
-from agentgym.ranks import on_gpu
 from agentgym.settings import Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
 from envpool.transports.process import ProcessTransport
@@ -28,7 +28,7 @@ def check_fit(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    complaints = [*_reachable(recipe), *_device(recipe.trainer)]
+    complaints = [*_reachable(recipe), *_device(recipe.trainer), *_workers(recipe)]
     if recipe.trainer.devices * recipe.trainer.num_nodes > 1 and recipe.pool.workers > 1:
         text = "with several devices every process of the run plays its share by itself: set pool.workers=1"
         complaints.append(Complaint("pool.workers", text))
@@ -52,7 +52,9 @@ def check_play(recipe: Recipe, split: Split) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    complaints = list(_reachable(recipe))
+    players = players_of(recipe) if split is Split.EVAL else [recipe.model.name]
+    local = any(is_local(recipe, player) for player in players)
+    complaints = [*_reachable(recipe), *(_workers(recipe) if local else ())]
     count = COUNTS[split]
     pinned = split is Split.EVAL and recipe.panel is not None
     if not pinned and not any(getattr(e, count) for e in recipe.environments.values()):
@@ -120,6 +122,22 @@ def _device(trainer: TrainerSettings) -> Iterator[Complaint]:
             return
     if trainer.offload and not on_gpu(trainer):
         yield Complaint("trainer.offload", "models live in the CPU's memory already: set trainer.offload=false")
+
+
+def _workers(recipe: Recipe) -> Iterator[Complaint]:
+    """Whether each process that plays has a GPU of its own, and whether graphs can be recorded."""
+    workers, graphs = recipe.pool.workers, recipe.generation.graphs
+    if workers == 1 and not graphs:
+        return  # without torch
+    if not on_gpu(recipe.trainer):
+        if graphs:
+            yield Complaint("generation.graphs", "only GPUs (CUDA) record graphs: leave it out")
+        return
+    cards = device_count()
+    if workers > cards and recipe.trainer.devices == 1:
+        here = "1 GPU" if cards == 1 else f"{cards} GPUs"
+        text = f"each of {workers} workers would hold a model of its own, and there is {here}: set pool.workers={cards}"
+        yield Complaint("pool.workers", text)
 
 
 def _reachable(recipe: Recipe) -> Iterator[Complaint]:

@@ -8,6 +8,7 @@ are; otherwise `launch` starts one for each device of this machine.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import queue
 import signal
@@ -22,6 +23,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from agentgym.devices import on_gpu
 from agentgym.errors import RecipeError, RunError
 from agentgym.settings import TrainerSettings
 
@@ -30,6 +32,9 @@ CLOSE_SECONDS = 15.0
 
 PATIENCE = timedelta(hours=12)
 """How long ranks wait for each other: some get longer episodes than others."""
+
+CUDA_BACKEND = "cpu:gloo,cuda:nccl"
+"""How ranks with GPUs communicate: flags, offloaded weights and what a finished Trainer left are on the CPU."""
 
 _LAUNCHED = "AGENTGYM_LAUNCHED"
 
@@ -105,11 +110,16 @@ def started() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
 
 
+def _in_a_step() -> bool:
+    """Whether `srun` started this process; the script of a job has the variables of the job, but of no step."""
+    return any(name.startswith("SLURM_STEP") for name in os.environ)
+
+
 def join(settings: TrainerSettings) -> Ranks:
     """Joins the other processes of a run.
 
     Raises:
-        RecipeError: there are more or fewer of them than the recipe says.
+        RecipeError: there are more or fewer of them than the recipe says, or this one has no device.
     """
     size = world_size(settings)
     if size == 1 and int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) == 1:
@@ -126,6 +136,9 @@ def join(settings: TrainerSettings) -> Ranks:
     if found.world_size() != size:
         text = f"{found.world_size()} processes were started, but devices times num_nodes is {size}: make them equal"
         raise RecipeError([f"trainer.devices: {text}"])
+    if isinstance(found, SLURMEnvironment) and found.global_rank() == 0 and not _in_a_step():
+        text = f"this is one process of a SLURM job of {size} tasks: start them all with `srun agentgym fit RECIPE`"
+        raise RecipeError([f"trainer.devices: {text}"])
     ranks = Ranks(found.global_rank(), size, found.local_rank())
     if _LAUNCHED in os.environ:
         threading.Thread(target=_end_with_the_launcher, daemon=True).start()
@@ -133,11 +146,25 @@ def join(settings: TrainerSettings) -> Ranks:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = found.main_address, str(found.main_port)
         backend = "gloo"
         if on_gpu(settings):
-            torch.cuda.set_device(ranks.local)
-            backend = "cpu:gloo,cuda:nccl"  # flags and offloaded weights live on the CPU
+            _take_device(ranks.local)
+            backend = CUDA_BACKEND
         torch.distributed.init_process_group(backend, rank=ranks.rank, world_size=size, timeout=PATIENCE)
     leave_at_exit()
     return ranks
+
+
+def _take_device(local: int) -> None:
+    import torch
+
+    seen = torch.cuda.device_count()
+    if local >= seen:
+        cards = f"{seen} GPU" if seen == 1 else f"{seen} GPUs"
+        cure = (
+            "let every process see all GPUs of its node (srun --gpus-per-node, without --gpus-per-task and --gpu-bind)"
+        )
+        text = f"process {local} of this node takes GPU {local} and sees {cards}: {cure}"
+        raise RecipeError([f"trainer.devices: {text}"])
+    torch.cuda.set_device(local)
 
 
 @cache
@@ -151,13 +178,7 @@ def _leave() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def on_gpu(settings: TrainerSettings) -> bool:
-    """Whether models live on CUDA devices."""
-    import torch
-
-    return settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        gc.collect()  # a finished learner may still hold a group, whose threads have to end before the process does
 
 
 def _end_with_the_launcher() -> None:

@@ -32,6 +32,7 @@ RESUMABLE = (
     "environments.*.processes",
     "environments.*.token",
     "generation.batch",
+    "generation.graphs",
     "generation.lockstep",
     "model.endpoint.concurrency",
     "model.endpoint.key",

@@ -283,6 +283,9 @@ class GenerationSettings:
     lockstep: bool = True
     """Answer when all live sessions wait: the same batches, hence the same samples, in every run.
     Turn it off for environments that answer slowly."""
+    graphs: bool | None = None
+    """Record decoding steps as CUDA graphs and replay them, and take the memory of all keys and values at once; null
+    does so on GPUs."""
 
 
 @dataclass

@@ -13,6 +13,8 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from agentgym.devices import on_gpu
+from agentgym.ranks import CUDA_BACKEND
 from agentgym.settings import StrategyName, TrainerSettings
 
 Build = Callable[[bool], PreTrainedModel]
@@ -119,13 +121,16 @@ def refresh(replica: nn.Module, sharded: nn.Module) -> None:
 def strategy(settings: TrainerSettings) -> Strategy | str:
     """What to give Lightning's Trainer as `strategy`."""
     several = settings.devices * settings.num_nodes > 1
+    # several ranks have made their group by then; Lightning's own group of one would have no backend for the CPU
+    backend = CUDA_BACKEND if on_gpu(settings) else None
     match settings.strategy:
         case StrategyName.auto:
-            return DDPStrategy() if several else "auto"
+            return DDPStrategy(process_group_backend=backend) if several else "auto"
         case StrategyName.ddp:
-            return DDPStrategy()
+            return DDPStrategy(process_group_backend=backend)
         case StrategyName.fsdp:
-            return FSDP2Strategy(half=settings.precision.startswith("bf16"), offload=settings.offload)
+            half = settings.precision.startswith("bf16")
+            return FSDP2Strategy(half=half, offload=settings.offload, process_group_backend=backend)
 
 
 def precision(settings: TrainerSettings) -> str:

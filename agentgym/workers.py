@@ -159,10 +159,15 @@ class _Worker:
             [sys.executable, "-m", "agentgym.workers", str(recipe_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path, "LOCAL_RANK": str(number)},
             text=True,
+            errors="replace",
             start_new_session=True,  # Ctrl-C goes to the main process, which ends its workers
         )
+        self._last_words = ""
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def send(self, job: Mapping[str, Any]) -> None:
         try:
@@ -183,6 +188,13 @@ class _Worker:
                 return
         answers.put((self, {"error": self._death()}))
 
+    def _listen(self) -> None:
+        """Passes on what the process says on stderr, and remembers its last line."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            self._last_words = line.strip() or self._last_words
+
     def end(self) -> None:
         """Ends the process. It closes its sessions first, or saves what it learns; an idle one just ends."""
         self._process.terminate()
@@ -192,7 +204,15 @@ class _Worker:
         self._process.wait()
 
     def _death(self) -> str:
-        return f"a worker process died (exit code {self._process.wait()}); run the same command again to go on"
+        code = self._process.wait()
+        self._listener.join(CLOSE_SECONDS)  # a process that the worker started may keep its stderr open
+        if code >= 0:
+            said = progress.visible(self._last_words)[:300] or "it said nothing"
+            return f"a worker process died (exit code {code}): {said}; mend that, then run the same command again"
+        how = f"killed by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            how += ", as it happens where memory runs out: lower pool.workers, pool.sessions or model.context"
+        return f"a worker process died ({how}); the same command goes on where it was"
 
     @property
     def _stdin(self) -> IO[str]:

@@ -242,8 +242,32 @@ def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path, monkeypatch):
     from agentgym import workers
 
     monkeypatch.setattr(workers.sys, "executable", "/bin/false")
-    with pytest.raises(RunError, match="worker process died"):
+    with pytest.raises(RunError, match=r"worker process died \(exit code 1\): it said nothing; mend that, then run"):
         fit(recipe(tmp_path, "pool.workers=2"))
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("raise OSError(28, 'No space left')", r"died \(exit code 1\): OSError: \[Errno 28\] No space left; mend that"),
+        ("sys.exit('boom \x1b[31m')", r"died \(exit code 1\): boom \\x1b\[31m; mend that, then run the same command"),
+        ("os.kill(os.getpid(), 9)", r"died \(killed by SIGKILL, as it happens where memory runs out: lower pool"),
+        ("os.kill(os.getpid(), 6)", r"died \(killed by SIGABRT\); the same command goes on where it was"),
+    ],
+)
+def test_why_a_worker_died_is_said_and_what_to_do(does, says, tmp_path, monkeypatch, capsys):
+    from agentgym import workers
+
+    program = tmp_path / "dying"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys\nsys.stdin.readline()\nprint('first', file=sys.stderr)\n{does}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(workers.sys, "executable", str(program))
+    with pytest.raises(RunError, match=says) as caught:
+        fit(recipe(tmp_path, "pool.workers=2"))
+    assert "\n" not in str(caught.value)
+    assert "first" in capsys.readouterr().err  # what workers say is passed on
 
 
 def test_a_run_folder_refuses_another_recipe_and_foreign_files(undisturbed, tmp_path):

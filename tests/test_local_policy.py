@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -403,6 +404,21 @@ def test_misuse_is_an_error_at_once(make_policy: MakePolicy) -> None:
         trio.run(outside)
     with pytest.raises(RuntimeError, match="one pool at a time"):
         run_sync(twice)
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "graphs"),
+    [(None, "cpu", False), (None, "cuda:1", True), (False, "cuda:1", False), (True, "cpu", True)],
+)
+def test_steps_are_recorded_on_gpus_unless_the_settings_say_otherwise(
+    setting: bool | None, device: str, graphs: bool, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bool] = []
+    monkeypatch.setattr("agentgym.generation.local.Engine", lambda model, **options: made.append(options["graphs"]))
+    settings, somewhere = GenerationSettings(graphs=setting), SimpleNamespace(device=torch.device(device))
+    model: Any = somewhere
+    LocalPolicy(model, codec, settings=settings, sampling=Sampling(), seed=0, context=900, name="tiny")
+    assert made == [graphs]
 
 
 def test_a_full_context_is_told_to_the_pool(make_policy: MakePolicy) -> None:

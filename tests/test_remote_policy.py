@@ -27,10 +27,24 @@ from agentgym.generation import RemotePolicy, Sampling
 from agentgym.generation.remote import request_seed
 from agentgym.models import build_tiny, load_tokenizer
 from agentgym.modelserver.answers import Reader
+from agentgym.modelserver.server import DOWN
 from agentgym.preflight import check_fit, check_play
 from agentgym.recipe import load_recipe, same_run
 from agentgym.settings import EndpointSettings, GenerationSettings, TinySettings
-from envpool import EnvPool, EnvSpec, Message, Split, Step, StopReason, Task, Trajectory, collect, get_spec, register
+from envpool import (
+    EnvPool,
+    EnvSpec,
+    Limits,
+    Message,
+    Split,
+    Step,
+    StopReason,
+    Task,
+    Trajectory,
+    collect,
+    get_spec,
+    register,
+)
 from envpool.formats import Parsed
 from envpool.testing.http1 import Response
 from envpool.transports.endpoint import Answer
@@ -203,6 +217,90 @@ def test_a_server_that_only_fails_costs_the_episode_and_not_the_run() -> None:
     assert played[0].error.endswith("answered 500: out of luck")
 
 
+async def drop(request: Any) -> Any:
+    return Drop
+
+
+async def hang(request: Any) -> Any:
+    return Hang
+
+
+async def fall_over(request: Any) -> Any:
+    return error(500, "out of luck")
+
+
+async def forbid(request: Any) -> Any:
+    return error(403, "not for you any more")
+
+
+@pytest.mark.parametrize(
+    ("respond", "cause"),
+    [
+        (drop, "127.0.0.1"),
+        (hang, "did not answer before pool.policy_seconds was over"),
+        (fall_over, "answered 500: out of luck"),
+        (forbid, "answered 403: not for you any more"),
+    ],
+)
+def test_a_server_that_goes_down_ends_the_run_and_what_was_finished_is_kept(respond: Any, cause: str) -> None:
+    fake, sound = FakeOpenAI(), FakeOpenAI._respond
+    found: list[Trajectory] = []
+
+    async def until_it_goes_down(request: Any) -> Any:
+        finished = sum(t.stop is StopReason.DONE for t in found)
+        return await (sound(fake, request) if finished < 2 else respond(request))
+
+    fake._respond = until_it_goes_down
+
+    async def main() -> None:
+        limits = Limits(policy_seconds=0.05 if respond is hang else 60)
+        pool = EnvPool(sessions=8, format=Raw(), limits=limits)
+        async with fake:
+            tasks = [Task(CHATTER.name, index) for index in range(1000)]
+            async with pool.run(tasks, policy_for(fake, retries=0)) as trajectories:
+                async for trajectory in trajectories:
+                    found.append(trajectory)
+
+    with pytest.raises(ModelError) as caught:
+        trio.run(main)
+    line = str(caught.value)
+    assert cause in line
+    assert "no answer to 30 requests in a row: see to the server, then run the same command again" in line
+    assert "\n" not in line
+    assert sum(t.stop is StopReason.DONE for t in found) >= 2
+    assert len(found) < 60
+
+
+def test_one_answer_in_between_shows_that_a_server_is_there() -> None:
+    fake = FakeOpenAI()
+    for _ in range(3):
+        fake.script.extend([error(500, "out of luck")] * (DOWN - 1))
+        fake.script.append(Response.of({"choices": [{"message": {"content": "here"}, "finish_reason": "stop"}]}))
+    played = play_with(fake, count=120, sessions=1, retries=0)
+    assert sum(t.stop is StopReason.ERROR for t in played) == 3 * (DOWN - 1)
+
+
+def test_a_server_that_went_down_is_asked_no_more_in_this_run_and_again_in_the_next() -> None:
+    fake, body = FakeOpenAI(), {"messages": [{"role": "user", "content": "hello"}]}
+    fake.script.extend([error(500, "out of luck")] * DOWN)
+
+    async def main() -> None:
+        async with fake:
+            server = modelserver.ModelServer(EndpointSettings(fake.base, retries=0), MODEL, backoff=0.001)
+            async with server.connected():
+                for _ in range(DOWN):
+                    with pytest.raises(modelserver.ModelUnreachable, match="out of luck"):
+                        await server.ask("/chat/completions", body)
+                with pytest.raises(ModelError, match="out of luck"):
+                    await server.ask("/chat/completions", body)
+            assert len(fake.bodies) == DOWN
+            async with server.connected():
+                await server.ask("/chat/completions", body)
+
+    trio.run(main)
+    assert len(fake.bodies) == DOWN + 1
+
+
 def test_a_busy_server_is_left_alone_by_all_for_as_long_as_it_asks() -> None:
     async def run(fake: FakeOpenAI) -> list[float]:
         times = []
@@ -352,6 +450,12 @@ def test_a_mistake_in_the_settings_ends_the_whole_run_in_one_line(
         (error(400, "no such model", code="model_not_found"), "choose another model"),
         (Response(307, b""), "the address that it points to"),
         (error(403, "not in your country"), "model.endpoint.key"),
+        (error(400, "API key not valid. Please pass a valid API key."), "model.endpoint.key"),
+        (error(422, "Authentication failed"), "model.endpoint.key"),
+        (error(400, "The model 'x' does not exist"), "choose another model"),
+        (error(422, "Unknown model: x"), "choose another model"),
+        (error(400, "gpt-x is not a valid model ID"), "choose another model"),
+        (error(400, "this model does not support temperature"), "model.endpoint.options"),
     ],
 )
 def test_what_no_request_will_get_past_ends_the_run(said: Any, cure: str) -> None:
@@ -738,6 +842,37 @@ def test_a_model_is_asked_one_question_before_a_run_whether_its_server_lists_it_
         check_play(load_recipe(recipe, [f"model.endpoint.url={fake.base}", "evol.temperature=0.5"]), Split.EXPLORE)
     (body,) = fake.bodies
     assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.5, 1.0, 16)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (
+            error(500, "no worker"),
+            r"model\.endpoint\.url: the server is not ready \(.* answered 500: no worker\): wait",
+        ),
+        (error(503, "loading model"), r"the server is not ready \(.*: wait until it has loaded its model"),
+        (error(402, "pay"), r"model\.endpoint: .*pay"),
+    ],
+)
+def test_a_server_that_answers_with_an_error_is_not_one_that_is_not_there(recipe: Path, said: Any, text: str) -> None:
+    fake = FakeOpenAI()
+    fake._list = lambda: said
+    with in_a_thread(fake), pytest.raises(RecipeError, match=text) as caught:
+        check_play(load_recipe(recipe, [f"model.endpoint.url={fake.base}"]), Split.EVAL)
+    assert "start it" not in str(caught.value)
+    assert "endpoint.key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_a_wrong_name_of_a_model_names_the_setting_that_holds_it(recipe: Path, status: int) -> None:
+    fake = FakeOpenAI(models=[{"id": MODEL}])
+    fake.script.append(error(status, "The model `fake/modle` does not exist"))
+    with (
+        in_a_thread(fake),
+        pytest.raises(RecipeError, match=r"did you mean 'fake/model'\?: set model\.endpoint\.model"),
+    ):
+        check_play(load_recipe(recipe, [f"model.endpoint={{url: '{fake.base}', model: fake/modle}}"]), Split.EVAL)
 
 
 def test_a_field_that_a_model_does_not_take_is_told_before_a_run(recipe: Path) -> None:

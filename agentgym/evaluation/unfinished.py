@@ -8,6 +8,7 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from agentgym.data import store
+from agentgym.devices import device_names
 from agentgym.errors import RunError
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
@@ -50,7 +51,7 @@ def unfinished_report(folder: Path) -> Report:
         control=None,  # it is measured last: with it the run is finished
         seconds=seconds_by_part(folder),
         versions=installed_versions(),
-        machine=describe_machine(),
+        machine=describe_machine(device_names(recipe.trainer, recipe.pool.workers)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from agentgym.errors import ModelError
 from agentgym.generation.attention import Window, attending_to_slots
-from agentgym.generation.graphs import StepGraphs
+from agentgym.generation.graphs import StepGraphs, current, free_bytes
 from agentgym.generation.sampling import Sampling, choose
 from agentgym.generation.slots import Slot, SlotCache
 
@@ -62,8 +62,10 @@ class Engine:
             goes first, and is computed again from its tokens if it comes back.
         vocabulary: only token ids below this are drawn (output layers are often padded); all if None.
         prefill_tokens: about how many tokens go through the model at once before an answer begins.
-        graphs: make steps by replaying CUDA graphs (see `StepGraphs`). Where one cannot be recorded, a warning says
-            so, and steps are made one by one as without.
+        graphs: make steps by replaying CUDA graphs (see `StepGraphs`). The memory of all keys and values is then taken
+            at once. Where it is not free, a graph cannot be recorded, or does not compute what was recorded, a line
+            says so, and steps are made one by one as without.
+        tell: gets that line.
 
     Raises:
         ModelError: the model's layers are of another kind.
@@ -82,6 +84,7 @@ class Engine:
         vocabulary: int | None = None,
         prefill_tokens: int = 4096,
         graphs: bool = False,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> None:
         _check(model)
         if model.device.type == "cpu":
@@ -96,10 +99,11 @@ class Engine:
         self._prefill_tokens = prefill_tokens
         # padding costs time on a CPU; a GPU computes short rows in the time that it takes to start a forward pass
         self._slack = 8 if model.device.type == "cpu" else 256
-        self._cache = SlotCache(max(batch, slots or 0), spare=graphs)
+        self._cache = SlotCache(max(batch, slots or 0), context, spare=graphs)
         # transformers renamed it after 5.17
         self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
         self._graphs = StepGraphs(self._cache, self._whole, model.device) if graphs else None
+        self._tell = tell
         self._pending: deque[Request] = deque()
         self._active: list[Request] = []  # by row: the active rows are the first ones
 
@@ -130,7 +134,7 @@ class Engine:
     def advance(self, steps: int) -> list[Request]:
         """Takes queued conversations in and makes at most `steps` tokens for each; returns those now answered."""
         finished: list[Request] = []
-        with attending_to_slots(self._model):
+        with current(self._model.device), attending_to_slots(self._model):
             self._admit()
             for _ in range(steps):
                 if not self._active:
@@ -188,7 +192,10 @@ class Engine:
             continued, count = key(request)
             if count == 0:
                 continue
-            fits = count * (len(group) + 1) <= self._prefill_tokens and count <= 1.25 * shortest + self._slack
+            # this one is the widest: the others are padded to it, and the padding has to fit in the context too
+            end = max(one.slot.cached for one in (*group, request)) + count
+            even = count <= 1.25 * shortest + self._slack and end <= self._context
+            fits = even and count * (len(group) + 1) <= self._prefill_tokens
             if group and not (fits and continued == (group[0].slot.cached > 0)):
                 self._extend(group)
                 group = []
@@ -216,6 +223,8 @@ class Engine:
         """Makes one token for every active conversation; returns those that are answered by it."""
         active, device = self._active, self._model.device
         starts = [request.slot.cached for request in active]
+        if self._graphs is not None and not self._cache.whole:
+            self._take_memory()
         self._cache.reserve(max(starts) + 1)
         latest = [request.tokens[-1] if request.tokens else request.ids[-1] for request in active]
         logits_BV = self._logits(latest, starts)[:, : self._vocabulary].float()
@@ -237,17 +246,31 @@ class Engine:
 
     def _logits(self, tokens: Sequence[int], starts: Sequence[int]) -> Tensor:
         """Computes the latest token of each active conversation; returns logits, shape (B, V)."""
-        if self._graphs is not None:
+        if self._graphs is not None and self._cache.whole:
             try:
                 return self._graphs.logits(tokens, starts)
             except RuntimeError as error:
-                warnings.warn(f"no CUDA graph of {type(self._model).__name__}, going on without: {error}", stacklevel=2)
-                self._graphs = None
+                self._leave_graphs(str(error))
         device = self._model.device
         ids_B1 = torch.tensor(tokens, device=device)[:, None]
         window = Window(len(tokens), torch.tensor(starts, device=device), 1, fresh=False, longest=max(starts) + 1)
         logits_BV: Tensor = self._whole(ids_B1, window).logits[:, -1]
         return logits_BV
+
+    def _take_memory(self) -> None:
+        """Takes the memory of all keys and values at once: graphs work on the memory they were recorded with."""
+        needed, free = self._cache.bytes_at_most, free_bytes(self._model.device)
+        if needed <= free:
+            if needed:
+                self._cache.complete()
+            return
+        wanted, left = f"{needed / 2**30:.1f} GiB", f"{free / 2**30:.1f}"
+        cure = "lower pool.sessions or model.context"
+        self._leave_graphs(f"keys and values of all sessions take {wanted} at their longest, {left} are free; {cure}")
+
+    def _leave_graphs(self, reason: str) -> None:
+        self._tell(f"no CUDA graph of {type(self._model).__name__}, going on without: {' '.join(reason.split())}")
+        self._graphs = None
 
     def _whole(self, ids_BT: Tensor, window: Window) -> Any:
         return self._forward(self._model, ids_BT, window)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import trio
 from transformers import PreTrainedModel
 
+from agentgym import progress
 from agentgym.data.codec import Codec, Transcript
 from agentgym.errors import ModelError
 from agentgym.generation.engine import Engine, Request
@@ -38,7 +39,7 @@ class LocalPolicy:
     Args:
         model: what answers; see `Engine` for what it may be.
         codec: of the model's tokenizer.
-        settings: batch size, length of an answer, lockstep.
+        settings: batch size, length of an answer, lockstep, graphs.
         sampling: how tokens are drawn.
         seed: another seed gives other samples.
         context: most tokens of one episode, answers included.
@@ -77,6 +78,8 @@ class LocalPolicy:
             batch=settings.batch,
             slots=slots,
             vocabulary=codec.vocabulary,
+            graphs=model.device.type == "cuda" if settings.graphs is None else settings.graphs,
+            tell=progress.show,
         )
         self._codec = codec
         self._settings = settings

@@ -43,6 +43,7 @@ class SlotCache(Cache):
 
     Args:
         slots: most conversations it keeps.
+        context: most tokens of one conversation.
         spare: keep one more row, behind those of the conversations, that belongs to nobody.
 
     Attributes:
@@ -52,8 +53,9 @@ class SlotCache(Cache):
     window: Window
     version: int
 
-    def __init__(self, slots: int, *, spare: bool = False) -> None:
+    def __init__(self, slots: int, context: int, *, spare: bool = False) -> None:
         super().__init__(layers=[])
+        self._context = context
         self.version = 0
         self._spare = spare
         self._slots = slots
@@ -156,10 +158,29 @@ class SlotCache(Cache):
                 owner.row = row
 
     def reserve(self, capacity: int) -> None:
-        """Makes room for conversations of `capacity` tokens; what is stored stays."""
+        """Makes room for conversations of `capacity` tokens, which fit in the context; what is stored stays."""
         if capacity > self._capacity:
-            self._capacity = -(-max(capacity, self._capacity * 3 // 2) // _GRAIN) * _GRAIN
+            grown = -(-max(capacity, self._capacity * 3 // 2) // _GRAIN) * _GRAIN
+            self._capacity = max(capacity, min(grown, self._context))
             self._resize()
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is room for all conversations at their longest, so that nothing gets other memory any more."""
+        return bool(self._stores) and len(self._owners) == self._slots and self._capacity >= self._context
+
+    @property
+    def bytes_at_most(self) -> int:
+        """How much memory keys and values take once the cache is `whole`; 0 before the model first wrote to it."""
+        stores = [store for stores in self._stores.values() for store in stores]
+        rows = self._slots + self._spare
+        return sum(rows * store.shape[1] * self._context * store.shape[3] * store.element_size() for store in stores)
+
+    def complete(self) -> None:
+        """Makes room for all conversations at their longest."""
+        self._owners += [None] * (self._slots - len(self._owners))
+        self._capacity = self._context
+        self._resize()
 
     def _resize(self) -> None:
         self.version += 1

@@ -35,8 +35,25 @@ _TOO_LONG = re.compile(
 """How OpenAI, vLLM, SGLang, llama.cpp and the gateways of others say that a conversation is too long."""
 
 
+_NO_MODEL = re.compile(
+    r"\bmodel\b.{0,80}\b((does not|doesn't|not) exist|not found|not available)"
+    r"|\b(unknown|invalid|unrecognized|unsupported|no such|not a valid) model\b(?! (parameter|argument|input))",
+    re.IGNORECASE,
+)
+"""How servers say that they have no such model, where the status does not."""
+
+_BAD_KEY = re.compile(r"api[ _-]?key|(access|bearer|auth) token|authenticat|unauthori[sz]ed|credentials", re.IGNORECASE)
+"""How servers say that they do not take the key, where the status does not."""
+
+
 class ModelUnreachable(PolicyFailed):
-    """The server gave no readable answer: refused, cut off, too late, garbage, or an error of its own."""
+    """The server gave no readable answer: refused, cut off, too late, garbage, or an error of its own.
+
+    Attributes:
+        answered: whether something answered at all.
+    """
+
+    answered = False
 
 
 class ModelRefused(PolicyFailed):
@@ -59,7 +76,15 @@ class Again(Exception):
 
 
 class NotFound(Exception):
-    """There is no such route or model."""
+    """There is no such route or model.
+
+    Attributes:
+        model: whether the server says that it is the model.
+    """
+
+    def __init__(self, text: str, *, model: bool = False) -> None:
+        super().__init__(text)
+        self.model = model
 
 
 @dataclass
@@ -122,9 +147,11 @@ class Reader:
         self._url = url
         self._settings = settings
 
-    def unreachable(self, what: str, *, times: int = 1, pause: float = 0.0) -> Again:
+    def unreachable(self, what: str, *, times: int = 1, pause: float = 0.0, answered: bool = True) -> Again:
         """A failure that may pass, in one line that does not hold the key: servers repeat it."""
-        return Again(ModelUnreachable("act", self._without_key(what)), times * self._settings.retries, pause)
+        failure = ModelUnreachable("act", self._without_key(what))
+        failure.answered = answered
+        return Again(failure, times * self._settings.retries, pause)
 
     def _line(self, said: str | bytes, longest: int = 300) -> str:
         """What a server said in one line that is not too long; the key goes first, for half of one is too much."""
@@ -171,20 +198,26 @@ class Reader:
         if status in _TRANSIENT or status >= 500:
             asks = f" (it asks to wait {pause:,.0f} s)" if pause > LONGEST_WAIT else ""
             return self.unreachable(text + asks, times=OVERLOADED if status in _BUSY else 1, pause=pause)
-        if status == 401 or (status == 403 and not self.usage.requests):
+        told = f"{code} {text}".replace(self._url, "")
+        first = not self.usage.requests  # afterwards it is about the one request
+        if status == 401 or (first and (status == 403 or (400 <= status < 500 and _BAD_KEY.search(told)))):
             return ModelError(f"{text} ({self._key_cure()})")
-        if status in (404, 405) or "model_not" in code:
-            return NotFound(text)
+        no_model = "model_not" in code or (400 <= status < 500 and first and _NO_MODEL.search(told) is not None)
+        if status in (404, 405) or no_model:
+            return NotFound(text, model=no_model)
         if status < 400:
             return ModelError(f"{text} (set model.endpoint.url to the address that it points to)")
-        if not self.usage.requests:  # nothing that we send is to its liking
+        if first:  # nothing that we send is to its liking
             return ModelError(f"{text} ({self._fields_cure()})")
         return ModelRefused("act", text)
 
     def _key_cure(self) -> str:
         if self._settings.key is None:
             return "name the environment variable that holds the key in model.endpoint.key"
-        return f"the environment variable {self._settings.key} holds no key that it takes"
+        name = self._settings.key
+        return (
+            f"the environment variable {name} holds no key that it takes: set it, or name another in model.endpoint.key"
+        )
 
     def _fields_cure(self) -> str:
         if self._settings.tokens:

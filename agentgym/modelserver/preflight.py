@@ -44,10 +44,14 @@ async def _look(
         try:
             listed = {str(one["id"]): one for one in await server.models()}
         except ModelUnreachable as failure:
+            if failure.answered:
+                wait = "wait until it has loaded its model, or see in its log what it lacks"
+                return [("model.endpoint.url", f"the server is not ready ({failure.cause}): {wait}")]
             start = "start it, as in `vllm serve NAME --port 8000`"
             return [("model.endpoint.url", f"no server answers ({failure.cause}): {start}")]
         except ModelError as error:
-            return [("model.endpoint.key", str(error))]
+            key = "model.endpoint.key" in str(error)
+            return [("model.endpoint.key" if key else "model.endpoint", str(error))]
         return _room(listed.get(server.model, {}), context) or await _probe(
             server, settings.tokens, settings.stop, request
         )

@@ -30,7 +30,7 @@ from agentgym.modelserver.answers import (
 )
 from agentgym.modelserver.complaints import complaints_about, complaints_about_key, is_loopback, no_such_model
 from agentgym.settings import EndpointSettings
-from envpool.errors import EpisodeFailed, ServerUnreachable
+from envpool.errors import ContextFull, EpisodeFailed, ServerUnreachable
 from envpool.transports.endpoint import Endpoint, HttpSettings
 from envpool.transports.http import Wire
 
@@ -48,6 +48,9 @@ TOKEN_FIELDS: Mapping[str, Any] = {
 
 NO_TOKEN_IDS = "gives no token ids (vLLM does from 0.10.2 on): set model.endpoint.tokens=false"
 """What a server does that is asked for them in vain."""
+
+DOWN = 30
+"""So many requests in a row that were not answered, however often they were repeated, end the run."""
 
 MODELS_SECONDS = 15.0
 """How long a server may take to list its models."""
@@ -77,6 +80,8 @@ class ModelServer:
         self._wire: Wire | None = None
         self._until = 0.0  # the server asked not to be asked before
         self._random = random.Random()  # of pauses only
+        self._unanswered = 0  # requests in a row
+        self._cause = ""  # why the last of them was not answered
 
     @property
     def usage(self) -> Usage:
@@ -94,6 +99,7 @@ class ModelServer:
         )
         context = ssl.create_default_context() if self.url.startswith("https:") else None
         self._wire, self._until = Wire(Endpoint(self.url, token=settings.key), http, context), 0.0
+        self._unanswered, self._cause = 0, ""
         try:
             yield
         finally:
@@ -109,18 +115,41 @@ class ModelServer:
             body: without the model's name and the options of the settings; what is None is left out.
 
         Raises:
-            ModelError: asking on would be no use.
+            ModelError: asking on would be no use: the settings are wrong, or `DOWN` requests in a row had no answer.
             ContextFull: the conversation is too long for the model.
             ModelUnreachable: there was no readable answer.
             ModelRefused: the server will not answer this request.
         """
+        self._refuse_if_down()
+        answered = False
+        try:
+            reply = await self._ask(route, body)
+            answered = True
+        except ContextFull:
+            answered = True
+            raise
+        except (ModelUnreachable, ModelRefused) as failure:
+            self._cause = failure.cause
+            raise
+        finally:  # also where the pool waited long enough
+            self._unanswered = 0 if answered else self._unanswered + 1
+        return reply
+
+    def _refuse_if_down(self) -> None:
+        """Raises what ends the run once nothing was answered for long."""
+        if self._unanswered >= DOWN:
+            cause = self._cause or f"{self.url} did not answer before pool.policy_seconds was over"
+            cure = "see to the server, then run the same command again, which plays what is missing"
+            raise ModelError(f"{cause} (no answer to {DOWN} requests in a row: {cure})")
+
+    async def _ask(self, route: str, body: Mapping[str, Any]) -> Reply:
         sent = {"model": self.model, **body, **self._settings.options}
         content = json.dumps({name: value for name, value in sent.items() if value is not None}).encode()
         for attempt in itertools.count():
             try:
                 return self._reader.reply(await self._exchange("POST", route, content))
             except NotFound as missing:
-                raise ModelError(await self._missing(str(missing))) from None
+                raise ModelError(await self._missing(missing)) from None
             except Again as again:
                 if again.pause > LONGEST_WAIT:
                     raise again.failure from None
@@ -162,19 +191,23 @@ class ModelServer:
         try:
             answer = await self._wire.exchange(method, route, content, {})
         except ServerUnreachable as failure:
-            raise self._reader.unreachable(failure.cause) from None
+            raise self._reader.unreachable(failure.cause, answered=False) from None
         return self._reader.read(answer)
 
-    async def _missing(self, text: str) -> str:
+    async def _missing(self, missing: NotFound) -> str:
         """Says what is not there: the model or the whole route."""
+        text = str(missing)
         try:
             names = [str(one["id"]) for one in await self.models()]
         except (EpisodeFailed, ModelError):
             names = []
+        if not names and missing.model:
+            ours = "model.endpoint.model, or else model.name, is what the server calls it"
+            return f"{text} ({ours}; or is model.endpoint.url right? it mostly ends in /v1)"
         if not names:
             return f"{text} (is model.endpoint.url right? it mostly ends in /v1)"
         if self.model in names and self._settings.tokens:
             return f"{text} (token ids need /completions: without it set model.endpoint.tokens=false)"
         if self.model in names:
             return f"{text} (it lists {self.model}, but not for conversations: choose another model)"
-        return f"{text} ({no_such_model(self.model, names)})"
+        return f"{text} ({no_such_model(self.model, names)}: set model.endpoint.model)"

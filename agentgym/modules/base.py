@@ -164,6 +164,9 @@ class AgentModule(L.LightningModule):
         Raises:
             RunError: the loss is no number any more.
         """
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of 16-mixed
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused kernel would do it later, in its step; of others Lightning has done it
         norm = clip((p for group in optimizer.param_groups for p in group["params"]), self.settings.clip)
         if self._step_loss is not None:
             self.last_loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="sum")
@@ -193,7 +196,8 @@ class AgentModule(L.LightningModule):
             RunError: it did not.
         """
         trained = (_local(p) for p in self._loaded.parameters() if p.requires_grad)
-        lost = torch.tensor(float(not all(bool(torch.isfinite(p).all()) for p in trained)), device=self.device)
+        place = self.trainer.strategy.root_device  # the module may be on the CPU again
+        lost = torch.tensor(float(not all(bool(torch.isfinite(p).all()) for p in trained)), device=place)
         if float(self.trainer.strategy.reduce(lost, reduce_op="sum")):  # on any rank
             raise RunError(
                 f"learning diverged: some weights are no numbers any more; choose a lower learning rate (lr, now "
