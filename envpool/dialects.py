@@ -14,6 +14,10 @@ from typing import Any
 from envpool.errors import UnknownEnvironment, did_you_mean
 from envpool.types import Step
 
+REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
+"""Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
+AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
 
 class Unreadable(ValueError):
     """An answer that does not have the shape of its dialect; the text says what is missing."""

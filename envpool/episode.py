@@ -13,7 +13,7 @@ import trio
 from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed, the_one_error
 from envpool.formats import ActionFormat
 from envpool.policy import Actor, Episode, Policy
-from envpool.session import Session, Transport, call_limit
+from envpool.session import Call, Session, Transport, current_call
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
@@ -213,7 +213,7 @@ async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
 async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
         with trio.move_on_after(rules.limits.step_seconds) as limit:  # `fail_after` costs twice as much
-            call_limit.set(limit)
+            current_call.set(Call(limit))
             return await call(*args)
     except EpisodeFailed as failure:
         failure.place = place

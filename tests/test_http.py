@@ -365,16 +365,17 @@ def test_a_connection_that_the_server_closed_is_not_used_again(says_so):
     run_sync(main)
 
 
-def test_a_connection_that_is_not_to_be_had_carried_nothing_out(monkeypatch):
+def test_a_connection_that_was_closed_while_it_was_idle_carried_nothing_out_and_another_one_is_taken():
     async def main():
         async with FakeServer("maze") as server:
             wire = Wire(Endpoint(server.url), QUICK, None)
-            connection = await wire._connect()
-            await connection.aclose()
-            monkeypatch.setattr(wire, "_good_connection", lambda: connection)
-            with pytest.raises(ServerUnreachable) as failure:
-                await wire.exchange("GET", "/info", None, {})
-            assert not failure.value.acted
+            await wire.exchange("GET", "/info", None, {})
+            (connection,) = wire._idle
+            await server.kill()
+            server.revive()
+            assert (await wire.exchange("GET", "/info", None, {})).status == 200
+            assert connection not in wire._idle
+            await wire.aclose()
 
     run_sync(main)
 
@@ -560,9 +561,9 @@ def test_a_breaker_keeps_away_and_tries_again():
         breaker = Breaker("http://there")
         for _ in range(Breaker.THRESHOLD):
             await breaker.admit(patient=True)
-            breaker.failed()
+            breaker.failed("http://there: Connection refused")
         assert breaker.open
-        with pytest.raises(ServerUnreachable, match="left alone"):
+        with pytest.raises(ServerUnreachable, match="connect: http://there: Connection refused"):
             await breaker.admit(patient=False)
         started = trio.current_time()
         admitted = []
@@ -578,7 +579,7 @@ def test_a_breaker_keeps_away_and_tries_again():
             await trio.sleep(Breaker.FIRST_PAUSE)
             await trio.testing.wait_all_tasks_blocked()
             assert len(admitted) == 1  # one request tries, the others wait for what it finds
-            breaker.failed()
+            breaker.failed("http://there: Connection refused")
             await trio.sleep(2 * Breaker.FIRST_PAUSE)
             await trio.testing.wait_all_tasks_blocked()
             assert len(admitted) == 2

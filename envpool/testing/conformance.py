@@ -128,7 +128,7 @@ def _served(
     if dialect is None:
         raise EnvPoolError(f"say with --dialect which environment {url} serves")
     from envpool.transports.endpoint import Endpoint
-    from envpool.transports.http import HttpTransport  # imports httpx, which checks in process do without
+    from envpool.transports.http import HttpTransport  # which checks in process do without
 
     spec, endpoint = get_spec(dialect), Endpoint(url, token)
     shape = DIALECTS.get(spec.name, PLAIN)

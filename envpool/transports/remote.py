@@ -247,7 +247,9 @@ class Server:
         """Closes one session of `_unclosed`; it stays there if the server does not answer."""
         body = {self.dialect.session: identity}
         try:
-            answer = await self.caller.call("/close", body, key=f"close-{identity}", repeat=True, patient=patient)
+            answer = await self.caller.call(
+                "/close", body, key=f"close-{identity}", session=identity, repeat=True, patient=patient
+            )
         except (ServerRefused, SessionLost):
             self._unclosed.discard(identity)
             raise
@@ -330,7 +332,9 @@ class RemoteSession:
             EnvironmentFailed: it does not say.
         """
         route = f"/available_actions?{self._server.dialect.session}={self.identity}"
-        answer = await self._server.caller.call(route, None, method="GET", repeat=True, patient=self._patient)
+        answer = await self._server.caller.call(
+            route, None, method="GET", session=self.identity, repeat=True, patient=self._patient
+        )
         if not isinstance(answer, list) or not all(isinstance(action, str) for action in answer):
             text = f"the server does not say which actions {self._spec.name} has"
             raise ServerRefused(route, text, final=True)
@@ -359,7 +363,9 @@ class RemoteSession:
         named = {self._server.dialect.session: self.identity, **body}
         self._sound, self._busy = False, True
         try:
-            answer = await self._server.caller.call(route, named, key=key, repeat=repeat, patient=self._patient)
+            answer = await self._server.caller.call(
+                route, named, key=key, session=self.identity, repeat=repeat, patient=self._patient
+            )
         finally:
             self._busy = False
             if self._quiet is not None:
