@@ -130,7 +130,7 @@ class Dialect:
         if isinstance(answer, dict) and any(key in answer and answer[key] == self.trouble[key] for key in self.trouble):
             words = answer.get(self.observation)
             if not (self.harmless and isinstance(words, str) and words.startswith(self.harmless)):
-                raise Complained(_short(words))
+                raise Complained(_short(words) or "it refuses without a reason")
 
     def _with_actions(self, observation: str, answer: Any) -> str:
         if self.actions is None:
@@ -143,7 +143,7 @@ class Dialect:
 
 def _complaint(answer: Any) -> None:
     if isinstance(answer, dict) and "error" in answer:
-        raise Complained(_short(answer["error"]))
+        raise Complained(_short(answer["error"]) or "it refuses without a reason")
 
 
 def _get(answer: Any, key: str) -> Any:

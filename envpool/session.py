@@ -68,8 +68,8 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The call that this task is in, or was in last; also known to the tasks that it starts."""
 
 
-def note_failure(failure: EnvironmentFailed) -> None:
-    """Remembers what went wrong in this call, in case that it heals too late."""
+def note_failure(failure: EnvironmentFailed | None) -> None:
+    """Remembers what went wrong in this call, in case that it heals too late; None once it has healed."""
     call = current_call.get()
     if call is not None:
         call.failure = failure

@@ -199,7 +199,7 @@ FAILURES = {
     "raises-in-make": ({"__init__": raises}, "open: KeyError: 'lost'"),
     "raises-in-reset": ({"reset": raises}, "reset: KeyError: 'lost'"),
     "raises-in-step": ({"step": raises}, "turn 1: KeyError: 'lost'"),
-    "no-text": ({"reset": lambda self, index: 5}, "reset: the environment returned an observation of type int"),
+    "no-text": ({"reset": lambda self, index: 5}, "reset: the environment returned int, not a text"),
     "no-step": ({"step": lambda self, action: None}, "turn 1: the environment returned NoneType, not a Step"),
     "nan": ({"step": lambda self, action: Step("", float("nan"), False)}, "turn 1: the environment returned the score"),
     "score-text": ({"step": lambda self, action: Step("", "1", False)}, "turn 1: the environment returned the score"),

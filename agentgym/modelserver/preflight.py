@@ -44,6 +44,8 @@ async def _look(
         try:
             listed = {str(one["id"]): one for one in await server.models()}
         except ModelUnreachable as failure:
+            if failure.cause.startswith(f"{server.url} answered"):
+                return [("model.endpoint.url", f"{failure.cause}: it runs, but is not well; its log may tell why")]
             start = "start it, as in `vllm serve NAME --port 8000`"
             return [("model.endpoint.url", f"no server answers ({failure.cause}): {start}")]
         except ModelError as error:

@@ -108,6 +108,7 @@ class Caller:
                 try:
                     answer = await self._exchange(method, self._base + route, content, headers, session, willing)
                     answered, self._lost = True, 0
+                    note_failure(None)
                     return self._read(route, answer)
                 except _Again as again:
                     wanted = again
@@ -160,7 +161,8 @@ class Caller:
             pause = _seconds(answer.retry_after)
             raise _Again(overloaded, OVERLOADED * self._settings.retries, safe=True, pause=pause)
         if status >= 500:
-            refused = ServerRefused(route, f"{address} answered {status}: {_excerpt(answer.content)}")
+            said = _excerpt(answer.content) or "without a word"
+            refused = ServerRefused(route, f"{address} answered {status}: {said} (its log may tell why)")
             # an original server answers so to a request that it cannot carry out, again and again
             raise _Again(refused, limit=self._settings.retries if self.honours_keys else BROKEN)
         if status in (401, 403):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
 from envpool.transports.endpoint import Exchange, HttpSettings
-from envpool.types import Step
+from envpool.types import Split, Step
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Server:
         self._nursery = nursery
         self._recorder = recorder
         self._room = dialect.sessions
+        self._keeps = settings.keep_sessions
         self._building = trio.CapacityLimiter(dialect.at_once) if dialect.at_once else None
         self._asked = False
         self._asking: trio.Event | None = None
@@ -118,6 +120,7 @@ class Server:
 
     async def finish(self) -> None:
         """Closes what could not be closed before, and the connections."""
+        self.forget_free()
         with trio.move_on_after(FINISH_SECONDS):
             async with trio.open_nursery() as nursery:
                 for identity in self._unclosed:
@@ -140,7 +143,9 @@ class Server:
         if self._live.get(identity) is not session:
             return  # the id belongs to another session by now
         del self._live[identity]
-        if sound and self.closes:
+        if sound and self._keeps:
+            self._free.append(identity)
+        elif sound and self.closes:
             self._unclosed.add(identity)
             try:
                 await self._close(identity)
@@ -151,8 +156,16 @@ class Server:
         elif sound or self.closes:
             self._let_go(identity)
 
+    def some_tasks(self, spec: EnvSpec, count: int) -> list[int]:
+        """The first tasks that it knows."""
+        known = self.dialect.tasks
+        tasks = (index for split in Split for index in spec.tasks(split) if known is None or index in known)
+        return list(itertools.islice(tasks, count))
+
     def forget_free(self) -> None:
-        """Sessions that were kept for later may be gone: a reset was refused."""
+        """Sessions that were kept for later are not used: a reset was refused, and they may be gone; or it is over."""
+        if self.closes:
+            self._unclosed.update(self._free)
         self._free.clear()
 
     @property
@@ -311,7 +324,7 @@ class RemoteSession:
         try:
             async with self._server.building():
                 return await self._call("/reset", body, dialect.read_first, repeat=True)
-        except ServerRefused:
+        except (ServerRefused, SessionLost):
             self._server.forget_free()
             raise
 
