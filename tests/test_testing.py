@@ -872,7 +872,7 @@ def test_a_server_that_frees_nothing_fails_the_check_of_closing():
     class Leaking(FakeServer):
         async def answer(self, request):
             if request.path.endswith("/close"):
-                return Response.of(True)
+                return replace(Response.of(True), headers=self._worlds.echo(request))
             return await super().answer(request)
 
     async def main():

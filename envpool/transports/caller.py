@@ -146,7 +146,10 @@ class Caller:
                 method, route, content, {**headers, **name}, lambda answer: self._echo.doubt(answer, name, session)
             )
         except ServerUnreachable as failure:
-            self._breaker.failed(failure.cause)
+            if failure.heard:  # it is there, whatever makes a mess of its answers
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed(failure.cause)
             raise
         except BaseException:
             self._breaker.unknown()

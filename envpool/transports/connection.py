@@ -28,7 +28,46 @@ INTERIM_ANSWERS = 8
 PIECE = 2**16
 """Bytes of a request that are sent before we look whether it is answered already."""
 
-Stream = trio.SocketStream | trio.SSLStream[Any]
+
+class Nothing(Exception):
+    """There is nothing to read now."""
+
+
+class Socket(trio.abc.Stream):
+    """A socket that can be read without waiting, also from within TLS.
+
+    Attributes:
+        waits: whether reading waits for something to come; if not, it raises `Nothing`.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.waits = True
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Reads what has come.
+
+        Raises:
+            Nothing: nothing has, and it does not wait.
+        """
+        if not self.waits and not self._stream.socket.is_readable():
+            raise Nothing
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends all of it."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Waits until there is room to send."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Hangs up."""
+        await self._stream.aclose()
+
+
+Stream = Socket | trio.SSLStream[Any]
 """A connection in the clear, encrypted, or encrypted within an encrypted connection to a proxy."""
 
 
@@ -38,11 +77,13 @@ class ConnectionFailed(Exception):
     Args:
         text: what happened, in one line.
         sent: whether the server may have read the request.
+        heard: whether it answered, only not so that it could be believed.
     """
 
-    def __init__(self, text: str, *, sent: bool) -> None:
+    def __init__(self, text: str, *, sent: bool, heard: bool = False) -> None:
         super().__init__(text)
         self.sent = sent
+        self.heard = heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +121,7 @@ class Connection:
         inner = stream
         while isinstance(inner, trio.SSLStream):
             inner = inner.transport_stream
-        self._socket = inner.socket
+        self._socket = inner
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._used = time.monotonic()
 
@@ -95,16 +136,17 @@ class Connection:
         Raises:
             ConnectionFailed: there was none that can be believed; the connection is of no more use.
         """
-        self.reusable, sent = False, False
+        self.reusable, sent, heard = False, False, False
         parts = [self._state.send(event) for event in (request, h11.Data(content or b""), h11.EndOfMessage())]
         try:
             sent = await self._send(b"".join(part or b"" for part in parts))
             answer = await self._receive()
+            heard = True
             if not sent and answer.status < 400:  # a refusal may come before all was read, and is the last answer
                 raise _Unbelievable("it answered before the request was sent")
             await self._end()
         except _BROKEN as error:
-            raise ConnectionFailed(_why(error), sent=sent) from error
+            raise ConnectionFailed(_why(error), sent=sent, heard=heard) from error
         self.reusable = self.reusable and sent
         return answer
 
@@ -148,16 +190,15 @@ class Connection:
 
     async def _heard(self) -> bytes | None:
         """What has come so far that nobody waits for; empty if the server has hung up, None if there is nothing."""
+        self._socket.waits = False
         try:
-            if isinstance(self._stream, trio.SocketStream):
-                return bytes(await self._stream.receive_some(PIECE)) if self._socket.is_readable() else None
-            # what can be read may be a mere ticket of TLS, and what cannot may be here already: an attempt tells
-            with trio.CancelScope() as attempt:
-                trio.lowlevel.current_trio_token().run_sync_soon(attempt.cancel)
-                return bytes(await self._stream.receive_some(PIECE))
+            return bytes(await self._stream.receive_some(PIECE))
+        except Nothing:
+            return None
         except trio.BrokenResourceError:
             return b""
-        return None
+        finally:
+            self._socket.waits = True
 
     async def _receive(self) -> Received:
         head = await self._head()

@@ -24,7 +24,7 @@ from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.connection import Connection, ConnectionFailed, Received, Stream
+from envpool.transports.connection import Connection, ConnectionFailed, Received, Socket, Stream
 from envpool.transports.endpoint import Answer, Endpoint, HttpSettings
 from envpool.transports.replicas import Replicas
 
@@ -173,7 +173,8 @@ class Wire:
                 answer = await self._ask(request, content, doubt)
                 return Answer(answer.status, answer.body, answer.header(b"retry-after"))
         except ConnectionFailed as failure:
-            raise ServerUnreachable(route, f"{self.address}: {failure}", acted=failure.sent) from failure
+            text = f"{self.address}: {failure}"
+            raise ServerUnreachable(route, text, acted=failure.sent, heard=failure.heard) from failure
         finally:
             self._limiter.release()
         raise ServerUnreachable(route, f"{self.address} did not answer in {self._seconds:g} s")
@@ -220,7 +221,7 @@ class Wire:
         try:
             answer = await connection.ask(request, content)
             if doubt is not None and (why := doubt(answer)) is not None:
-                raise ConnectionFailed(f"answered {answer.status}, but {why}", sent=True)
+                raise ConnectionFailed(f"answered {answer.status}, but {why}", sent=True, heard=True)
             good = connection.reusable
             return answer
         finally:
@@ -240,9 +241,9 @@ class Wire:
     async def _connect(self) -> Stream:
         try:
             if self._socket is not None:
-                return await trio.open_unix_socket(self._socket)
+                return Socket(await trio.open_unix_socket(self._socket))
             nearest = self._proxy or self._url
-            stream: Stream = await trio.open_tcp_stream(nearest.hostname or "", _port(nearest))
+            stream: Stream = Socket(await trio.open_tcp_stream(nearest.hostname or "", _port(nearest)))
         except OSError as error:
             raise ConnectionFailed(_why(error), sent=False) from error
         try:
