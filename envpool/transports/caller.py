@@ -43,10 +43,12 @@ class Caller:
 
     Attributes:
         honours_keys: whether the server carries out only once what has the same key.
+        failure: why the last request was not answered; None if it was.
     """
 
     def __init__(self, wire: Exchange, base: str, settings: HttpSettings, recorder: Recorder | None) -> None:
         self.honours_keys = False
+        self.failure: EnvironmentFailed | None = None
         self._wire = wire
         self._base = base
         self._settings = settings
@@ -146,6 +148,7 @@ class Caller:
                 method, route, content, {**headers, **name}, lambda answer: self._echo.doubt(answer, name, session)
             )
         except ServerUnreachable as failure:
+            self.failure = failure
             if failure.heard:  # it is there, whatever makes a mess of its answers
                 self._breaker.succeeded()
             else:
@@ -155,6 +158,7 @@ class Caller:
             self._breaker.unknown()
             raise
         self._breaker.succeeded()
+        self.failure = None
         return answer
 
     def _read(self, route: str, answer: Answer) -> Any:

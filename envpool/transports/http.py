@@ -8,6 +8,7 @@ would not tell whether a server said more than was asked for (`connection`).
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -306,7 +307,9 @@ async def _secured(stream: Stream, context: ssl.SSLContext, url: SplitResult) ->
 
 
 def _why(error: OSError) -> str:
-    cause = error.__cause__  # trio says which attempts failed; the first one tells enough
+    cause: BaseException | None = error.__cause__  # trio says which attempts failed; the first one tells enough
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return str(cause or error)
+    first = cause if isinstance(cause, OSError) else error
+    number = first.errno or 0  # below 0 for names that nobody knows
+    return os.strerror(number) if number > 0 else str(first)

@@ -12,7 +12,7 @@ import trio
 
 from envpool.dialects import Complained, Dialect, Unreadable
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
-from envpool.session import queueing
+from envpool.session import note_failure, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
@@ -196,7 +196,11 @@ class Server:
         """Asks the server once who it is; AgentGym's own do not know the question."""
         while not self._asked:
             if self._asking is not None:
-                await self._asking.wait()
+                try:
+                    await self._asking.wait()
+                except trio.Cancelled:
+                    note_failure(self.caller.failure)  # what kept whoever asks
+                    raise
                 continue
             self._asking = asking = trio.Event()
             try:
