@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,13 +15,11 @@ from envpool.session import note_failure, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
+from envpool.transports.creation import FINISH_SECONDS, Creation
 from envpool.transports.endpoint import Exchange, HttpSettings
-from envpool.types import Split, Step
+from envpool.types import Step
 
 T = TypeVar("T")
-
-FINISH_SECONDS = 5.0
-"""How long the end of a run may take on one server."""
 
 
 class Group(Protocol):
@@ -156,12 +153,6 @@ class Server:
         elif sound or self.closes:
             self._let_go(identity)
 
-    def some_tasks(self, spec: EnvSpec, count: int) -> list[int]:
-        """The first tasks that it knows."""
-        known = self.dialect.tasks
-        tasks = (index for split in Split for index in spec.tasks(split) if known is None or index in known)
-        return list(itertools.islice(tasks, count))
-
     def forget_free(self) -> None:
         """Sessions that were kept for later are not used: a reset was refused, and they may be gone; or it is over."""
         if self.closes:
@@ -228,7 +219,7 @@ class Server:
 
     async def _created(self, patient: bool) -> int | str:
         """Creates a session in a task of its own, which outlives a caller that does not wait."""
-        creation = _Creation()
+        creation = Creation()
         self._nursery.start_soon(self._create, creation, patient)
         try:
             await creation.done.wait()
@@ -242,7 +233,7 @@ class Server:
         assert creation.identity is not None
         return creation.identity
 
-    async def _create(self, creation: _Creation, patient: bool) -> None:
+    async def _create(self, creation: Creation, patient: bool) -> None:
         try:
             with creation.scope:
                 async with self.building():
@@ -403,19 +394,3 @@ class RemoteSession:
     def _patient(self) -> bool:
         """Whether to wait for the server if it is down: not where another one can play the episode again."""
         return not (self._spec.deterministic and self._group.well)
-
-
-class _Creation:
-    """A session that is being created."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope(shield=True)
-        self.done = trio.Event()
-        self.identity: int | str | None = None
-        self.failure: EnvironmentFailed | None = None
-        self.abandoned = False
-
-    def give_up(self) -> None:
-        """Nobody waits any more: what is created is closed, if that happens soon."""
-        self.abandoned = True
-        self.scope.deadline = trio.current_time() + FINISH_SECONDS

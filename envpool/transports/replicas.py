@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.endpoint import Exchange, HttpSettings
 from envpool.transports.remote import NoRoom, RemoteSession, Server
+from envpool.types import Split
 
 logger = logging.getLogger("envpool")
 
@@ -101,7 +103,7 @@ class Replicas:
         self._comparing = trio.Event()
         try:
             with trio.move_on_after(COMPARE_SECONDS):
-                for index in self._servers[0].some_tasks(spec, COMPARED):
+                for index in _first_tasks(spec, self._servers[0].dialect):
                     begins: dict[str, Server] = {}
                     for server in self._servers:
                         if (first := await self._first_observation(server, spec, index)) is not None:
@@ -138,3 +140,9 @@ class Replicas:
         async with trio.open_nursery() as nursery:
             for server in self._servers:
                 nursery.start_soon(server.finish)
+
+
+def _first_tasks(spec: EnvSpec, dialect: Dialect) -> list[int]:
+    """Some tasks that an original server knows."""
+    tasks = (n for split in Split for n in spec.tasks(split) if dialect.tasks is None or n in dialect.tasks)
+    return list(itertools.islice(tasks, COMPARED))
