@@ -240,6 +240,10 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             yield Complaint(f"{key}.{name}", text)
     if settings.endpoints and settings.processes:
         yield Complaint(f"{key}.processes", "endpoints are given as well: keep one of the two")
+    if settings.keep_sessions and not settings.endpoints:
+        yield Complaint(
+            f"{key}.keep_sessions", "only sessions of servers can be kept: give `endpoints`, or leave it out"
+        )
     if settings.expert and spec.expert is None:
         yield Complaint(f"{key}.expert", f"{spec.name} has no expert: set it to 0, and name trajectory files in `data`")
     if settings.keep_above is not None and settings.keep_above >= spec.score_range[1]:

@@ -241,7 +241,8 @@ def _transport(recipe: Recipe) -> Transport:
     for name, settings in recipe.environments.items():
         if settings.endpoints:
             endpoints = [endpoint_of(address, settings) for address in settings.endpoints]
-            routes[name] = HttpTransport({name: endpoints}, settings=http)
+            kept = replace(http, keep_sessions=settings.keep_sessions)
+            routes[name] = HttpTransport({name: endpoints}, settings=kept)
         elif settings.processes:
             routes[name] = ProcessTransport(settings.processes, imports=recipe.imports, settings=http)
     return RoutingTransport(routes, LocalTransport(pool.sessions))

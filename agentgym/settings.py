@@ -197,6 +197,9 @@ class EnvironmentSettings:
     """The environment variable that holds the servers' bearer token."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers for the servers: name to the environment variable that holds the value."""
+    keep_sessions: bool = False
+    """Reset the servers' sessions for the next episode rather than close them; for servers that take long to create
+    one, as SciWorld's, which answers less alike in a session that was used before."""
     processes: int = 0
     """Play in so many worker processes of this machine (per worker of the pool); 0 for the worker itself."""
 

@@ -14,6 +14,10 @@ from typing import Any
 from envpool.errors import UnknownEnvironment, did_you_mean
 from envpool.types import Step
 
+REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
+"""Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
+AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
 
 class Unreadable(ValueError):
     """An answer that does not have the shape of its dialect; the text says what is missing."""
@@ -126,7 +130,7 @@ class Dialect:
         if isinstance(answer, dict) and any(key in answer and answer[key] == self.trouble[key] for key in self.trouble):
             words = answer.get(self.observation)
             if not (self.harmless and isinstance(words, str) and words.startswith(self.harmless)):
-                raise Complained(_short(words))
+                raise Complained(_short(words) or "it refuses without a reason")
 
     def _with_actions(self, observation: str, answer: Any) -> str:
         if self.actions is None:
@@ -139,7 +143,7 @@ class Dialect:
 
 def _complaint(answer: Any) -> None:
     if isinstance(answer, dict) and "error" in answer:
-        raise Complained(_short(answer["error"]))
+        raise Complained(_short(answer["error"]) or "it refuses without a reason")
 
 
 def _get(answer: Any, key: str) -> Any:

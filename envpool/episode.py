@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import trio
 
 from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed, the_one_error
 from envpool.formats import ActionFormat
+from envpool.guard import in_one_line, read_step, read_text
 from envpool.policy import Actor, Episode, Policy
-from envpool.session import Session, Transport, call_limit
+from envpool.session import Call, Session, Transport, current_call
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
+from envpool.types import Completion, StopReason, Task, Trajectory, Turn, first_message
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ async def run_episode(
                 await _play(record, session, Episode(task, sample, rules.spec, rules.format, session), policy, rules)
         except EpisodeFailed as failure:
             rules.recorder.failed(failure)
-            record.stop, record.error = StopReason.ERROR, str(failure)
+            record.stop, record.error = StopReason.ERROR, in_one_line(failure)
     if scope.cancelled_caught:
         if trio.current_time() >= scope.deadline:
             record.stop, record.error = StopReason.TIMEOUT, f"took more than {rules.limits.episode_seconds:g} s"
@@ -118,7 +119,9 @@ class _Record:
 
 
 async def _play(record: _Record, session: Session, episode: Episode, policy: Policy, rules: Rules) -> None:
-    record.observation = _text(await _ask_environment("reset", rules, session.reset, episode.task.index), "reset")
+    record.observation = _checked(
+        await _ask_environment("reset", rules, session.reset, episode.task.index), "reset", read_text
+    )
     async with _actor(policy, episode) as actor:
         message = first_message(rules.prompt, record.observation)
         while len(record.turns) < rules.max_turns:
@@ -148,7 +151,7 @@ async def _take_turn(
         record.turns.append(Turn(completion, None, str(malformed), record.score, True, policy_seconds))
         return False
     sent = trio.current_time()
-    step = _checked(await _ask_environment(place, rules, session.step, action), place)
+    step = _checked(await _ask_environment(place, rules, session.step, action), place, read_step)
     seconds = trio.current_time() - sent
     rules.recorder.turn(seconds)
     record.score = step.score
@@ -171,7 +174,7 @@ async def _session(transport: Transport, rules: Rules, record: _Record) -> Async
                 await _ask_environment("close", rules, session.aclose)
             except EnvironmentFailed as failure:
                 rules.recorder.failed(failure)
-                record.error = str(failure)
+                record.error = in_one_line(failure)
         if closing.cancelled_caught:
             record.error = f"close: the environment took more than {CLOSE_SECONDS:g} s"
 
@@ -191,19 +194,18 @@ async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
             except BaseException as error:
                 played = error
                 raise
-    except Exception as error:
+    except BaseException as error:
+        if played is not None:
+            _let_pass(played)
+        _let_pass(error)
         if isinstance(played, EpisodeFailed):
             raise played from played.__cause__
         if isinstance(played, Exception):
             raise  # a bug of envpool
-        one = the_one_error(error) if isinstance(error, ExceptionGroup) else error
+        one = the_one_error(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(one, EpisodeFailed):
             raise one from one.__cause__
-        raise PolicyFailed("actor", _cause(error)) from error
-    except BaseExceptionGroup as group:  # with cancellation or Ctrl-C in it: what else went wrong does not matter
-        _, passing = group.split(Exception)
-        assert passing is not None
-        raise passing from None
+        raise PolicyFailed("actor", in_one_line(error)) from error
     if isinstance(played, Exception):
         raise played
     if played is not None:
@@ -213,13 +215,17 @@ async def _actor(policy: Policy, episode: Episode) -> AsyncIterator[Actor]:
 async def _ask_environment(place: str, rules: Rules, call: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
         with trio.move_on_after(rules.limits.step_seconds) as limit:  # `fail_after` costs twice as much
-            call_limit.set(limit)
+            this = Call(limit)
+            current_call.set(this)
             return await call(*args)
     except EpisodeFailed as failure:
         failure.place = place
         raise
-    except Exception as error:
-        raise EnvironmentFailed(place, _cause(error)) from error
+    except BaseException as error:
+        _let_pass(error)
+        raise EnvironmentFailed(place, in_one_line(error)) from error
+    if this.failure is not None:  # what was repeated until the time was up
+        raise type(this.failure)(place, this.failure.cause)
     raise EnvironmentFailed(place, f"the environment took more than {rules.limits.step_seconds:g} s")
 
 
@@ -230,37 +236,40 @@ async def _ask_policy(place: str, rules: Rules, actor: Actor, message: str) -> C
             completion = await actor.act(message)
     except (EpisodeFailed, ContextFull):
         raise
-    except Exception as error:
-        raise PolicyFailed(place, _cause(error)) from error
+    except BaseException as error:
+        _let_pass(error)
+        raise PolicyFailed(place, in_one_line(error)) from error
     finally:
         rules.recorder.waiting -= 1
     if scope.cancelled_caught:
         raise PolicyFailed(place, f"the policy took more than {rules.limits.policy_seconds:g} s")
     if not isinstance(completion, Completion) or not isinstance(completion.text, str):
         raise PolicyFailed(place, f"the policy answered with {type(completion).__name__}, not with a Completion")
+    if type(completion.text) is not str:
+        completion = replace(completion, text=str.__str__(completion.text))
     return completion
 
 
-def _checked(step: object, place: str) -> Step:
-    if not isinstance(step, Step):
-        raise EnvironmentFailed(place, f"the environment returned {type(step).__name__}, not a Step")
-    _text(step.observation, place)
-    if isinstance(step.score, bool) or not isinstance(step.score, int | float) or not math.isfinite(step.score):
-        raise EnvironmentFailed(place, f"the environment returned the score {step.score!r}, not a finite number")
-    if not isinstance(step.done, bool):
-        raise EnvironmentFailed(place, f"the environment returned done={step.done!r}, neither True nor False")
-    return step
+def _checked(returned: object, place: str, read: Callable[[object, str], T]) -> T:
+    """Reads what an environment returned, which may still raise anything where a class of its own is looked at."""
+    try:
+        return read(returned, place)
+    except EnvironmentFailed:
+        raise
+    except BaseException as error:
+        _let_pass(error)
+        raise EnvironmentFailed(place, in_one_line(error)) from error
 
 
-def _text(observation: object, place: str) -> str:
-    if not isinstance(observation, str):
-        raise EnvironmentFailed(place, f"the environment returned an observation of type {type(observation).__name__}")
-    return observation
+def _let_pass(error: BaseException) -> None:
+    """Raises what must reach whoever runs us, and that only: Ctrl-C, and cancellation where something is cancelled.
 
-
-def _cause(error: BaseException) -> str:
-    """Names an error in one line; a group by its first member."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    All else is a failure of this episode, also `SystemExit`: neither an environment nor a policy ends the process.
+    """
+    passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    if trio.current_effective_deadline() == -math.inf:
+        passing = (KeyboardInterrupt, trio.Cancelled)
+    if isinstance(error, passing):
+        raise error
+    if isinstance(error, BaseExceptionGroup) and (found := error.subgroup(passing)) is not None:
+        raise found

@@ -79,11 +79,13 @@ class ServerUnreachable(EnvironmentFailed):
         place: where it happened.
         cause: what happened, in one line.
         acted: whether the server may have carried out the request.
+        heard: whether it answered, only not so that it could be believed.
     """
 
-    def __init__(self, place: str, cause: str, *, acted: bool = True) -> None:
+    def __init__(self, place: str, cause: str, *, acted: bool = True, heard: bool = False) -> None:
         super().__init__(place, cause)
         self.acted = acted
+        self.heard = heard
 
 
 class ServerRefused(EnvironmentFailed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
@@ -198,6 +199,25 @@ def _calm_collector(sessions: int) -> Iterator[None]:
 def _set_thresholds() -> None:
     first, *others = _usual
     gc.set_threshold(max(first, *_runs, 0) if first else 0, *others)  # 0: the user has switched it off
+
+
+class _EndHere(trio.abc.Instrument):
+    """Ends a process when its task lets others run."""
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        os._exit(1)
+
+
+def _end_child() -> None:
+    """A process that a policy or an environment forked may do its own work, but never go on as the pool.
+
+    It has a copy of all sessions and shares their connections with this process.
+    """
+    if _runs and trio.lowlevel.in_trio_run():
+        trio.lowlevel.add_instrument(_EndHere())
+
+
+os.register_at_fork(after_in_child=_end_child)
 
 
 class _Stream:

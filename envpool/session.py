@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from envpool.errors import EnvironmentFailed
 from envpool.spec import Environment, EnvSpec
 from envpool.statistics import Recorder
 from envpool.types import Step
@@ -49,21 +51,40 @@ class Transport(Protocol):
         """Opens one session of the environment."""
 
 
-call_limit: ContextVar[trio.CancelScope | None] = ContextVar("call_limit", default=None)
-"""The time limit of the call to a session or transport that this task is in, or was in last; also known to the tasks
-that it starts."""
+@dataclass(slots=True)
+class Call:
+    """A call to a session or transport that is being made.
+
+    Attributes:
+        limit: its time limit.
+        failure: what went wrong in it last and is being repeated; what to tell if the time runs out.
+    """
+
+    limit: trio.CancelScope
+    failure: EnvironmentFailed | None = None
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call that this task is in, or was in last; also known to the tasks that it starts."""
+
+
+def note_failure(failure: EnvironmentFailed | None) -> None:
+    """Remembers what went wrong in this call, in case that it heals too late; None once it has healed."""
+    call = current_call.get()
+    if call is not None:
+        call.failure = failure
 
 
 @contextmanager
 def queueing() -> Iterator[None]:
     """Around waiting in a queue of envpool's own, for room or a turn: it does not count as the call's time."""
-    limit = call_limit.get()
-    if limit is None:
+    call = current_call.get()
+    if call is None:
         yield
         return
-    left = limit.deadline - trio.current_time()
-    limit.deadline = math.inf
+    left = call.limit.deadline - trio.current_time()
+    call.limit.deadline = math.inf
     try:
         yield
     finally:
-        limit.deadline = trio.current_time() + left
+        call.limit.deadline = trio.current_time() + left

@@ -301,6 +301,129 @@ def test_nothing_that_answers_is_an_error_with_the_address():
     run_sync(main)
 
 
+def test_a_server_that_is_down_is_told_as_such_and_not_as_slow():
+    async def main():
+        async with FakeServer("maze") as server:
+            await server.kill()
+            pool = served(server.url, limits=Limits(step_seconds=20), settings=replace(QUICK, retries=100))
+            (failed,) = await play(pool, [Task("maze", 0)])
+            assert failed.error == f"open: {server.url}: Connection refused"
+            assert pool.statistics().errors["ServerUnreachable"] > Breaker.THRESHOLD
+
+    with_sockets(main)
+
+
+def test_a_server_that_stays_down_is_asked_now_and_then_and_every_episode_names_one_cause():
+    tasks = [Task("maze", index % 25) for index in range(2000)]
+
+    async def main():
+        async with FakeServer("maze") as one, FakeServer("maze") as other:
+            await one.kill()
+            await other.kill()
+            pool = served(one.url, other.url, sessions=8, limits=Limits(step_seconds=20))
+            played = await play(pool, tasks)
+            causes = {t.error for t in played}
+            assert causes <= {f"open: {server.url}: Connection refused" for server in (one, other)}
+            assert pool.statistics().errors["ServerUnreachable"] < len(tasks) + 100  # each once, but for the first ones
+            assert trio.current_time() < 200
+
+    with_sockets(main)
+
+
+def test_a_server_that_comes_back_after_it_was_given_up_is_found_again():
+    async def main():
+        async with FakeServer("maze") as server:
+            await server.kill()
+            transport = HttpTransport({"maze": [server.url]}, settings=replace(QUICK, retries=2))
+            async with transport.running():
+                for _ in range(5):
+                    with pytest.raises(ServerUnreachable, match="refused"):
+                        await transport.open(get_spec("maze"))
+                server.revive()
+                with pytest.raises(ServerUnreachable, match="refused"):  # it is left alone still
+                    await transport.open(get_spec("maze"))
+                await trio.sleep(Breaker.LONGEST_PAUSE)
+                session = await transport.open(get_spec("maze"))
+                await session.aclose()
+
+    with_sockets(main)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["ours", "original"])
+def test_sessions_that_are_kept_are_reset_for_the_next_episode_and_closed_at_the_end(native):
+    tasks = get_spec("textcraft").select("explore", 12, where={"distractors": [0]})
+    here = played_here(tasks, RandomPolicy(1))
+
+    async def main():
+        async with FakeServer("textcraft", native=native) as server:
+            settings = replace(QUICK, keep_sessions=True)
+            pool = served(server.url, name="textcraft", settings=settings, sessions=3)
+            assert await play(pool, tasks, RandomPolicy(1)) == here
+            assert (server.created, server.closed, len(server.live)) == (3, 3, 0)
+
+    run_sync(main)
+
+
+def test_kept_sessions_that_the_server_has_forgotten_are_replaced():
+    (here,) = played_here([Task("maze", 3)])
+
+    async def main():
+        async with FakeServer("maze") as server:
+            transport = HttpTransport({"maze": [server.url]}, settings=replace(QUICK, keep_sessions=True))
+            async with transport.running():
+                sessions = [await transport.open(get_spec("maze")) for _ in range(9)]
+                for session in sessions:
+                    await session.aclose()
+                server.restart()
+                session = await transport.open(get_spec("maze"))
+                assert await session.reset(3) == here.observation
+                await session.aclose()
+            assert not server.live
+
+    run_sync(main)
+
+
+def shuffled(salt: int):
+    """Mazes whose first observation depends on the server, as TextCraft's do on PYTHONHASHSEED."""
+    made = get_spec("maze").make
+
+    class Shuffled:
+        def __init__(self):
+            self.world = made()
+            self.step, self.close = self.world.step, self.world.close
+
+        def reset(self, index):
+            return f"{self.world.reset(index)} {salt}"
+
+    return replace(get_spec("maze"), make=Shuffled)
+
+
+@pytest.mark.parametrize(("salts", "native", "lines"), [((1, 2), False, 1), ((1, 1), False, 0), ((1, 2), True, 0)])
+def test_original_servers_that_are_no_replicas_are_told_once_in_one_line(salts, native, lines, caplog):
+    async def main():
+        one, other = (FakeServer(shuffled(salt), native=native) for salt in salts)
+        async with one, other:
+            for _ in range(2):
+                await play(served(one.url, other.url), [Task("maze", index) for index in range(4)])
+            told = [record.getMessage() for record in caplog.records]
+            assert len(told) == lines
+            assert all(one.url in line and other.url in line and "PYTHONHASHSEED" in line for line in told)
+
+    run_sync(main)
+
+
+def test_a_task_that_is_refused_without_words_says_so():
+    def handler(method, path, body):
+        return {"/create": (200, {"id": 1}), "/reset": (200, {"error": ""}), "/close": (200, True)}.get(path, (404, ""))
+
+    async def main():
+        async with FakeServer.scripted(handler) as server:
+            (failed,) = await play(served(server.url, name="textcraft"), [Task("textcraft", 0)])
+            assert failed.error == f"reset: {server.url}: it refuses without a reason"
+
+    run_sync(main)
+
+
 @pytest.mark.parametrize("moment", range(12))
 def test_cancelling_at_any_moment_leaves_no_session(moment):
     rng = random.Random(moment)
@@ -365,16 +488,17 @@ def test_a_connection_that_the_server_closed_is_not_used_again(says_so):
     run_sync(main)
 
 
-def test_a_connection_that_is_not_to_be_had_carried_nothing_out(monkeypatch):
+def test_a_connection_that_was_closed_while_it_was_idle_carried_nothing_out_and_another_one_is_taken():
     async def main():
         async with FakeServer("maze") as server:
             wire = Wire(Endpoint(server.url), QUICK, None)
-            connection = await wire._connect()
-            await connection.aclose()
-            monkeypatch.setattr(wire, "_good_connection", lambda: connection)
-            with pytest.raises(ServerUnreachable) as failure:
-                await wire.exchange("GET", "/info", None, {})
-            assert not failure.value.acted
+            await wire.exchange("GET", "/info", None, {})
+            (connection,) = wire._idle
+            await server.kill()
+            server.revive()
+            assert (await wire.exchange("GET", "/info", None, {})).status == 200
+            assert connection not in wire._idle
+            await wire.aclose()
 
     run_sync(main)
 
@@ -560,9 +684,9 @@ def test_a_breaker_keeps_away_and_tries_again():
         breaker = Breaker("http://there")
         for _ in range(Breaker.THRESHOLD):
             await breaker.admit(patient=True)
-            breaker.failed()
+            breaker.failed("http://there: Connection refused")
         assert breaker.open
-        with pytest.raises(ServerUnreachable, match="left alone"):
+        with pytest.raises(ServerUnreachable, match="connect: http://there: Connection refused"):
             await breaker.admit(patient=False)
         started = trio.current_time()
         admitted = []
@@ -578,7 +702,7 @@ def test_a_breaker_keeps_away_and_tries_again():
             await trio.sleep(Breaker.FIRST_PAUSE)
             await trio.testing.wait_all_tasks_blocked()
             assert len(admitted) == 1  # one request tries, the others wait for what it finds
-            breaker.failed()
+            breaker.failed("http://there: Connection refused")
             await trio.sleep(2 * Breaker.FIRST_PAUSE)
             await trio.testing.wait_all_tasks_blocked()
             assert len(admitted) == 2

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 import envpool
@@ -199,7 +205,7 @@ FAILURES = {
     "raises-in-make": ({"__init__": raises}, "open: KeyError: 'lost'"),
     "raises-in-reset": ({"reset": raises}, "reset: KeyError: 'lost'"),
     "raises-in-step": ({"step": raises}, "turn 1: KeyError: 'lost'"),
-    "no-text": ({"reset": lambda self, index: 5}, "reset: the environment returned an observation of type int"),
+    "no-text": ({"reset": lambda self, index: 5}, "reset: the environment returned int, not a text"),
     "no-step": ({"step": lambda self, action: None}, "turn 1: the environment returned NoneType, not a Step"),
     "nan": ({"step": lambda self, action: Step("", float("nan"), False)}, "turn 1: the environment returned the score"),
     "score-text": ({"step": lambda self, action: Step("", "1", False)}, "turn 1: the environment returned the score"),
@@ -220,6 +226,177 @@ def test_an_environment_that_fails_costs_its_own_episode_only(name):
     assert (bad.stop, bad.score, bad.success) == (StopReason.ERROR, None, None)
     assert bad.error.startswith(error)
     assert "\n" not in bad.error
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class NoText(Exception):
+    def __str__(self):
+        return 5
+
+
+class Words(str):
+    """A text that misbehaves."""
+
+    def split(self, *args):
+        raise RuntimeError("no words")
+
+    __format__ = __len__ = __iter__ = encode = split
+
+
+def raising(error):
+    def fail(self, *args):
+        raise error
+
+    return fail
+
+
+RAISED = {
+    "system-exit": (SystemExit(7), "SystemExit: 7"),
+    "base-exception": (BaseException("boom"), "BaseException: boom"),
+    "generator-exit": (GeneratorExit(), "GeneratorExit"),
+    "stop-iteration": (StopIteration("end"), "RuntimeError: coroutine raised StopIteration"),
+    "group": (BaseExceptionGroup("all", [SystemExit(3), ValueError("x")]), "SystemExit: 3"),
+    "unprintable": (Unprintable(), "Unprintable, whose text cannot be read"),
+    "no-text": (NoText(), "NoText, whose text cannot be read"),
+    "surrogate": (ValueError("\ud800"), "ValueError: \\ud800"),
+    "huge": (ValueError("x" * 10**6), f"ValueError: {'x' * 1000}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "thread"])
+@pytest.mark.parametrize("method", ["__init__", "reset", "step", "close"])
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_an_environment_raises_costs_its_own_episode_only(name, method, inline):
+    error, told = RAISED[name]
+    own = f"raises-{name}-{method.strip('_')}-{inline}"
+    card(own, breaking(**{method: raising(error)}), inline=inline)
+    good, bad = play([Task("counting", 2), Task(own, 1)])
+    place = {"__init__": "open", "reset": "reset", "step": "turn 1", "close": "close"}[method]
+    assert good.success
+    assert bad.error[:900] == f"{place}: {told}"[:900]
+    assert (bad.stop, bad.score) == ((StopReason.DONE, 1.0) if method == "close" else (StopReason.ERROR, None))
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_a_policy_raises_costs_its_own_episode_only(name):
+    error, told = RAISED[name]
+
+    async def fails_on_two(conversation) -> str:
+        if "to 2." in conversation[0].content:
+            raise error
+        return await answer_up(conversation)
+
+    good, bad = play([Task("counting", 1), Task("counting", 2)], fails_on_two)
+    assert good.success
+    assert (bad.stop, bad.error[:900]) == (StopReason.ERROR, f"turn 1: {told}"[:900])
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "thread"])
+def test_ctrl_c_in_an_environment_is_still_ctrl_c(inline):
+    card(f"interrupts-{inline}", breaking(step=raising(KeyboardInterrupt())), inline=inline)
+    with pytest.raises(KeyboardInterrupt):
+        play([Task(f"interrupts-{inline}", 1)])
+
+
+def test_cancellation_that_nobody_asked_for_is_a_failure():
+    async def main():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as cancelled:
+                found.append(cancelled)
+                raise
+
+    found: list[BaseException] = []
+    trio.run(main)
+    card("cancels", breaking(step=raising(found[0])))
+    good, bad = play([Task("counting", 2), Task("cancels", 1)])
+    assert good.success
+    assert bad.error.startswith("turn 1: Cancelled")
+
+
+SCORES = {
+    "huge": (10**400, None), "more-digits-than-are-written": (10**5000, None), "infinite": (float("inf"), None),
+    "decimal": (Decimal("0.5"), None), "bool": (True, None), "none": (None, None),
+    "fraction": (Fraction(1, 2), 0.5), "integer": (1, 1.0), "float32": (np.float32(0.5), 0.5),
+    "int64": (np.int64(1), 1.0), "float64": (np.float64(0.5), 0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_is_a_finite_real_number(name):
+    given, expected = SCORES[name]
+    card(f"score-{name}", breaking(step=lambda self, action: Step("end", given, True)))
+    good, other = play([Task("counting", 2), Task(f"score-{name}", 1)])
+    assert good.success
+    assert (other.score, type(other.score)) == (expected, type(expected))
+    assert (other.error or "").startswith("" if expected else "turn 1: the environment returned the score ")
+    assert len(other.error or "") < 200
+
+
+def test_texts_that_misbehave_become_plain_ones():
+    async def answers_words(conversation):
+        return Words("Action:\nup")
+
+    card("words", breaking(reset=lambda self, i: Words("Hello."), step=lambda self, a: Step(Words("end"), 1.0, True)))
+    (played,) = play([Task("words", 1)], answers_words)
+    assert played.success
+    texts = (played.observation, played.turns[0].observation, played.turns[0].completion.text)
+    assert texts == ("Hello.", "end", "Action:\nup")
+    assert {type(text) for text in texts} == {str}
+
+
+FORKS = """
+import os, signal, sys, trio
+from envpool import EnvPool, EnvSpec, Step, Task, collect, register, run_sync
+
+where = sys.argv[1]
+
+def fork():
+    global forked
+    forked += 1
+    if forked == 2:
+        os.fork()
+
+forked = 0
+
+class World:
+    def reset(self, index):
+        self.at = 0
+        return f"task {index}"
+    def step(self, action):
+        self.at += 1
+        if where in ("inline", "thread"):
+            fork()
+        return Step(f"at {self.at}", 0.0, self.at == 3)
+    def close(self):
+        pass
+
+register(EnvSpec(name="forks", version="1", summary="s", instructions="i", brief="b", make=World,
+                 tasks=lambda split: range(6), max_turns=9, success_above=0.5, inline=where != "thread"))
+
+async def policy(conversation):
+    if where == "policy":
+        fork()
+    await trio.sleep(0.001)
+    return "Action:\\ngo"
+
+played = collect(EnvPool(sessions=3), [Task("forks", n) for n in range(6)], policy)
+print(os.getpid(), [str(t.stop) for t in played].count("done"), flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["inline", "thread", "policy"])
+def test_a_process_that_was_forked_does_not_go_on_as_the_pool(where):
+    run = subprocess.run([sys.executable, "-c", FORKS, where], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    (line,) = run.stdout.splitlines()  # its end is seen only once no process holds the pipe any more
+    assert line.split()[1] == "6"
 
 
 def test_hung_environments_do_not_use_up_the_threads():

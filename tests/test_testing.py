@@ -872,7 +872,7 @@ def test_a_server_that_frees_nothing_fails_the_check_of_closing():
     class Leaking(FakeServer):
         async def answer(self, request):
             if request.path.endswith("/close"):
-                return Response.of(True)
+                return replace(Response.of(True), headers=self._worlds.echo(request))
             return await super().answer(request)
 
     async def main():
@@ -956,3 +956,10 @@ def test_a_server_of_an_environment_of_ones_own_is_checked_with_its_token(tmp_pa
     shown = capsys.readouterr().out
     assert "the server holds 0 as before" in shown
     assert "secret" not in shown
+
+
+def test_a_server_that_is_down_is_what_the_check_tells(capsys):
+    with pytest.raises(EnvPoolError, match=r"within 0\.5 s: http://127\.0\.0\.1:9: Connection refused"):
+        command("http://127.0.0.1:9", "--dialect", "maze", "--seconds", "0.5")
+    with pytest.raises(EnvPoolError, match="--seconds 0 is no time limit"):
+        command("maze", "--seconds", "0")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 import trio
-from test_pool import card
+from test_pool import RAISED, SCORES, breaking, card, raising
 
 from envpool.errors import EnvironmentFailed
-from envpool.server.hosting import ThreadHost
+from envpool.server.hosting import InlineHost, ThreadHost
 from envpool.transports.local import LocalTransport, _Building
+from envpool.types import Step
 
 
 class Slow:
@@ -85,3 +87,39 @@ def test_threads_that_come_back_do_not_leave_more_than_there_may_be():
         assert await transport._call_in_thread(lambda: 3) == 3
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("host", [InlineHost, ThreadHost])
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_an_environment_raises_on_a_server_is_a_failure_of_that_call(host, name):
+    error, told = RAISED[name]
+    spec = card(f"served-{name}-{host.__name__}", make=breaking(step=raising(error), close=raising(error)))
+
+    async def main():
+        hosted = await host(spec).open()
+        await hosted.reset(1)
+        for call in (lambda: hosted.step("up"), hosted.close):
+            with pytest.raises(EnvironmentFailed) as failure:
+                await call()
+            assert failure.value.cause[:20] == ("StopIteration: end" if name == "stop-iteration" else told)[:20]
+        with pytest.raises(EnvironmentFailed, match="open: "):
+            await host(replace(spec, make=lambda: raising(error)(None))).open()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_server_reads_scores_as_the_pool_does(name):
+    given, expected = SCORES[name]
+    spec = card(f"served-score-{name}", make=breaking(step=lambda self, action: Step("end", given, True)))
+
+    async def main():
+        hosted = await InlineHost(spec).open()
+        await hosted.reset(1)
+        if expected is None:
+            with pytest.raises(EnvironmentFailed, match="the environment returned the score"):
+                await hosted.step("up")
+        else:
+            assert await hosted.step("up") == Step("end", expected, True)
+
+    asyncio.run(main())

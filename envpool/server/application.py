@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from envpool.dialects import Dialect
+from envpool.dialects import REQUEST, SESSION, Dialect
 from envpool.server.answers import Answer, Answers, Kind, Refused
 from envpool.server.hosting import Host
 from envpool.server.sessions import SessionTable, State
@@ -95,7 +95,8 @@ class Application:
                 answer = _refusal(refusal)
             except asyncio.CancelledError:  # by uvicorn, at the end of the server
                 answer = _refusal(Refused(Kind.UNAVAILABLE, "the server is ending"))
-            return Response(answer.body, answer.status, HEADERS.get(answer.status), "application/json")
+            headers = {**HEADERS.get(answer.status, {}), **_echo(request)}
+            return Response(answer.body, answer.status, headers, "application/json")
 
         # FastAPI's own routes work out parameters for every request, which costs more than all that is done here
         self.app.add_route(path, endpoint, methods=[method])
@@ -215,11 +216,12 @@ class Application:
             raise Refused(Kind.BAD_REQUEST, "the request is not JSON") from None
         if not isinstance(body, dict):
             raise Refused(Kind.BAD_REQUEST, "the request is no JSON object")
+        request.scope[SESSION] = body.get(self._dialect.session)
         return body
 
     def _asked(self, request: Request) -> int:
         name = self._dialect.session
-        text = request.query_params.get(name, "")
+        request.scope[SESSION] = text = request.query_params.get(name, "")
         return _number(int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None, name)
 
     async def _actions(self, number: int) -> dict[str, Any]:
@@ -246,6 +248,13 @@ async def _once(answers: Answers, request: Request, route: str, work: Callable[[
 
 def _answer(value: Any) -> Answer:
     return Answer(200, json.dumps(value).encode())  # in ASCII: any text that JSON can bring can be sent back
+
+
+def _echo(request: Request) -> dict[str, str]:
+    """Says to which request an answer belongs, and to which session."""
+    told = {REQUEST: request.headers.get(REQUEST), SESSION: request.scope.get(SESSION)}
+    texts = ((name, str(value)[: LONGEST_KEY + 1]) for name, value in told.items() if isinstance(value, int | str))
+    return {name: text for name, text in texts if text.isascii() and text.isprintable() and len(text) <= LONGEST_KEY}
 
 
 def _refusal(refusal: Refused) -> Answer:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from envpool.errors import EnvironmentFailed, SessionLost, UnknownTask
+from envpool.guard import call_here, in_one_line, read_actions, read_step, read_text
 from envpool.spec import Environment, EnvSpec
 from envpool.types import Step
 
@@ -71,8 +71,22 @@ def build(spec: EnvSpec) -> Environment:
         EnvironmentFailed: it could not be built.
     """
     try:
-        return spec.make()
-    except Exception as error:
+        return call_here(spec.make)
+    except BaseException as error:  # an environment never ends a server, with SystemExit for one
+        raise EnvironmentFailed("open", in_one_line(error)) from error
+
+
+def try_out(spec: EnvSpec) -> None:
+    """Builds an environment and closes it, which also loads what it needs.
+
+    Raises:
+        EnvironmentFailed: it raised what would end the process, or what no future can hold.
+    """
+    try:
+        spec.make().close()
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
         raise EnvironmentFailed("open", in_one_line(error)) from error
 
 
@@ -89,48 +103,18 @@ def perform(environment: Environment, call: str, *arguments: int | str) -> Any:
         EnvironmentFailed: it raised or returned nonsense.
     """
     try:
-        returned = getattr(environment, call)(*arguments)
-    except UnknownTask:
+        return _READ[call](call_here(getattr(environment, call), *arguments), call)
+    except (UnknownTask, EnvironmentFailed):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise EnvironmentFailed(call, in_one_line(error)) from error
-    if complaint := _CHECKS[call](returned):
-        raise EnvironmentFailed(call, f"the environment returned {complaint}")
-    return returned
 
 
-def in_one_line(error: BaseException) -> str:
-    """Names an error and its text, as in ``KeyError: 'x'``."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _check_text(returned: object) -> str | None:
-    return None if isinstance(returned, str) else f"{type(returned).__name__}, not a text"
-
-
-def _check_step(returned: object) -> str | None:
-    if not isinstance(returned, Step):
-        return f"{type(returned).__name__}, not a Step"
-    score = returned.score
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        return f"the score {score!r}, not a finite number"
-    if not isinstance(returned.done, bool):
-        return f"done={returned.done!r}, neither True nor False"
-    return _check_text(returned.observation)
-
-
-def _check_actions(returned: object) -> str | None:
-    if not isinstance(returned, Sequence) or isinstance(returned, str):
-        return f"{type(returned).__name__}, not a list of actions"
-    return next((complaint for action in returned if (complaint := _check_text(action))), None)
-
-
-_CHECKS: dict[str, Callable[[object], str | None]] = {
-    "reset": _check_text,
-    "step": _check_step,
-    "available_actions": _check_actions,
-    "close": lambda returned: None,
+_READ: dict[str, Callable[[object, str], Any]] = {
+    "reset": read_text,
+    "step": read_step,
+    "available_actions": read_actions,
+    "close": lambda returned, place: None,
 }
 
 
@@ -146,7 +130,7 @@ class InlineHost:
 
     async def start(self) -> None:
         """Builds one environment for a try, which also loads what it needs."""
-        self._spec.make().close()
+        try_out(self._spec)
 
     async def open(self) -> _Inline:
         """Builds an environment."""
@@ -196,7 +180,7 @@ class ThreadHost:
 
     async def start(self) -> None:
         """Builds one environment for a try, which also loads what it needs."""
-        await _in_thread(lambda: self._spec.make().close())
+        await _in_thread(try_out, self._spec)
 
     async def open(self) -> _Threaded:
         """Builds an environment."""

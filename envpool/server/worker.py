@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import IO, Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
-from envpool.server.hosting import build, in_one_line, perform
+from envpool.guard import in_one_line
+from envpool.server.hosting import build, perform, try_out
 from envpool.spec import Environment, EnvSpec, get_spec
 from envpool.types import Step
 
@@ -39,7 +40,7 @@ def main(grace_seconds: float, environment: str, imports: Sequence[str]) -> None
         for module in imports:
             importlib.import_module(module)
         spec = get_spec(environment)
-        spec.make().close()
+        try_out(spec)
     except Exception as error:
         say({"error": str(error) if isinstance(error, EnvPoolError) else in_one_line(error)})
         return

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 
 from envpool.errors import EnvPoolError
+from envpool.guard import in_one_line
 from envpool.session import Session
 from envpool.testing.subject import Failed, Skipped, Subject, Walk, step_of, text_of
 from envpool.types import Split
@@ -116,7 +117,7 @@ async def nonsense(subject: Subject) -> str:
             except Failed:
                 raise
             except Exception as error:
-                raise Failed(f"{action!r:.30} raises {cause(error)}") from error
+                raise Failed(f"{action!r:.30} raises {in_one_line(error)}") from error
             if not step.observation.strip():
                 raise Failed(f"{action!r:.30} is answered with nothing")
             if subject.spec.success(step.score):
@@ -264,14 +265,6 @@ CHECKS: Mapping[str, Callable[[Subject], Awaitable[str]]] = {
 """What is checked, in this order."""
 
 
-def cause(error: BaseException) -> str:
-    """Names an error in one line; a group by its first member."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _must_be_deterministic(subject: Subject) -> None:
     if not subject.spec.deterministic:
         raise Skipped("its card says that it is not deterministic")
@@ -286,7 +279,7 @@ async def _refusal(session: Session, index: int) -> str | None:
     except Failed:
         raise
     except Exception as error:
-        raise Failed(f"reset({index}) raises {cause(error)}, not UnknownTask") from error
+        raise Failed(f"reset({index}) raises {in_one_line(error)}, not UnknownTask") from error
     return None
 
 

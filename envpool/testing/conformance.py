@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -10,11 +11,12 @@ import trio
 
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError
+from envpool.guard import in_one_line
 from envpool.imports import import_modules
 from envpool.run import run_sync
-from envpool.session import Transport
+from envpool.session import Call, Transport, current_call
 from envpool.spec import EnvSpec, get_spec
-from envpool.testing.checks import CHECKS, cause
+from envpool.testing.checks import CHECKS
 from envpool.testing.http1 import Client, Lost
 from envpool.testing.report import Check, Report, Verdict, format_report
 from envpool.testing.subject import Failed, Skipped, Subject
@@ -63,6 +65,8 @@ async def check(
     """
     if tasks < 1:
         raise EnvPoolError(f"--tasks {tasks} checks nothing: it must be positive")
+    if not 0 < seconds < math.inf:
+        raise EnvPoolError(f"--seconds {seconds:g} is no time limit: it must be positive")
     if isinstance(target, str) and "://" in target:
         subject = _served(target, dialect, token, transport, tasks, seed)
         name = f"{subject.spec.name} at {target}"
@@ -78,7 +82,7 @@ async def check(
         if failure is None:
             found = [await _made(check, CHECKS[check], subject, seconds) for check in CHECKS]
         else:
-            found = [Check("open", Verdict.FAILED, _line(cause(failure)))]
+            found = [Check("open", Verdict.FAILED, _line(in_one_line(failure)))]
     if isinstance(failure, EnvPoolError):
         raise failure  # what cannot be opened for a known reason is the caller's to mend, and no finding
     return Report(name, tuple(found))
@@ -112,12 +116,22 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     )
     parser.add_argument("--tasks", type=int, default=3, help="tasks per check (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of tasks and actions (default: 0)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help=f"time limit of each check (default: {SECONDS:g})"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(words: argparse.Namespace) -> int:
     import_modules(words.imports)
-    report = check_env(words.target, dialect=words.dialect, token=words.token, tasks=words.tasks, seed=words.seed)
+    report = check_env(
+        words.target,
+        dialect=words.dialect,
+        token=words.token,
+        tasks=words.tasks,
+        seed=words.seed,
+        seconds=words.seconds,
+    )
     print(format_report(report))
     return 0 if report.passed else 1
 
@@ -128,7 +142,7 @@ def _served(
     if dialect is None:
         raise EnvPoolError(f"say with --dialect which environment {url} serves")
     from envpool.transports.endpoint import Endpoint
-    from envpool.transports.http import HttpTransport  # imports httpx, which checks in process do without
+    from envpool.transports.http import HttpTransport  # which checks in process do without
 
     spec, endpoint = get_spec(dialect), Endpoint(url, token)
     shape = DIALECTS.get(spec.name, PLAIN)
@@ -159,26 +173,30 @@ async def _live_sessions(url: str, headers: Mapping[str, str]) -> int | None:
 
 async def _opening(subject: Subject, seconds: float) -> Exception | None:
     try:
-        with trio.fail_after(seconds):
+        with trio.move_on_after(seconds), trio.CancelScope() as limit:
+            current_call.set(call := Call(limit))
             async with subject.session():
                 return None
-    except trio.TooSlowError:
-        return EnvPoolError(f"no session could be opened within {seconds:g} s: does anything answer, and is it well?")
     except Exception as error:
         return error
+    why = "does anything answer, and is it well?" if call.failure is None else call.failure.cause
+    return EnvPoolError(f"no session could be opened within {seconds:g} s: {why}")
 
 
 async def _made(name: str, function: Callable[[Subject], Awaitable[str]], subject: Subject, seconds: float) -> Check:
     """Makes one check. Whatever it raises is a finding about the environment."""
+    seen, verdict, failure = f"took more than {seconds:g} s", Verdict.FAILED, None
     try:
-        with trio.fail_after(seconds):
+        with trio.move_on_after(seconds), trio.CancelScope() as limit:
+            current_call.set(call := Call(limit))
             seen, verdict = await function(subject), Verdict.PASSED
+        failure = call.failure if verdict is Verdict.FAILED else None
     except (Skipped, Failed) as found:
         seen, verdict = str(found), Verdict.SKIPPED if isinstance(found, Skipped) else Verdict.FAILED
-    except trio.TooSlowError:
-        seen, verdict = f"took more than {seconds:g} s", Verdict.FAILED
     except Exception as error:
-        seen, verdict = cause(error), Verdict.FAILED
+        seen, verdict = in_one_line(error), Verdict.FAILED
+    if failure is not None:
+        seen = f"{seen}: {failure.cause}"
     return Check(name, verdict, _line(seen))
 
 

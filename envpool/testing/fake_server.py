@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
 
 from envpool.dialects import DIALECTS, PLAIN, Dialect, get_dialect
+from envpool.errors import EnvPoolError
 from envpool.spec import EnvSpec, get_spec
+from envpool.testing.faults import Fault, Mixup
 from envpool.testing.http1 import Connection, Request, Response
 from envpool.testing.loopback import LoopbackServer
 from envpool.testing.worlds import Worlds
@@ -22,6 +26,9 @@ Handler = Callable[[str, str, Any], tuple[int, Any]]
 Latency = Callable[[], float]
 """Gives the seconds that a request takes."""
 
+SWAP_SECONDS = 5.0
+"""How long an answer waits for another one to be exchanged with."""
+
 
 class AnsweringServer(LoopbackServer):
     """A loopback server that gives one answer to each request.
@@ -29,11 +36,15 @@ class AnsweringServer(LoopbackServer):
     Attributes:
         requests: how many requests came in, by path (as in ``/step``; a base of the dialect is left out).
         latency: how long each request takes, before it is carried out; None for no time.
+        upcoming: what becomes of the answers to the next requests: `Fault.DUP`, `Fault.SWAP` or `Fault.STALE`, or None
+            for nothing. For all other faults there is `FaultProxy`.
     """
 
     def __init__(self, latency: Latency | None = None) -> None:
         self.requests: Counter[str] = Counter()
         self.latency = latency
+        self.upcoming: deque[Fault | None] = deque()
+        self._mixup = Mixup(random.Random(0), SWAP_SECONDS)
 
     @abstractmethod
     async def answer(self, request: Request) -> Response:
@@ -42,7 +53,11 @@ class AnsweringServer(LoopbackServer):
     async def converse(self, connection: Connection) -> None:
         """Answers one request after the other."""
         while (request := await connection.receive_request()) is not None:
-            await connection.send_response(await self.answer(request))
+            fault = self.upcoming.popleft() if self.upcoming else None
+            if fault not in (None, Fault.DUP, Fault.SWAP, Fault.STALE):
+                raise EnvPoolError(f"a fake server knows no fault {fault!s}: put a FaultProxy in front of it")
+            response, times = await self._mixup.treat(fault, request, await self.answer(request))
+            await connection.send_response(response, times)
 
     async def _pause(self) -> None:
         if self.latency is not None:
@@ -120,9 +135,13 @@ class FakeServer(AnsweringServer):
         """Answers one request; one with a known ``Idempotency-Key`` as it was answered before."""
         self.requests[self._worlds.route(request)] += 1
         key = request.header("idempotency-key")
-        if key is None or not self._native:
+        if not self._native:
             return await self._carry_out(request)
-        return await self._worlds.recent_of(request).answer(key, partial(self._carry_out, request))
+        if key is None:
+            response = await self._carry_out(request)
+        else:
+            response = await self._worlds.recent_of(request).answer(key, partial(self._carry_out, request))
+        return replace(response, headers=(*response.headers, *self._worlds.echo(request)))
 
     async def _carry_out(self, request: Request) -> Response:
         await self._pause()

@@ -5,30 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from enum import StrEnum
 
 import trio
 
 from envpool.errors import EnvPoolError
+from envpool.testing.faults import Fault, Mixup
 from envpool.testing.http1 import Client, Connection, Request, Response
 from envpool.testing.loopback import LoopbackServer
 
 GARBAGE = b'{"observation": "You see \xff\xfe'
 """An answer that is neither JSON nor text."""
-
-
-class Fault(StrEnum):
-    """What may be done to a request."""
-
-    DROP = "drop"  # carried out, the answer swallowed, the connection closed
-    DELAY = "delay"  # passed on late
-    TRUNCATE = "truncate"  # carried out, half of the answer, then the end of the connection
-    RESET = "reset"  # carried out, half of the answer, then a reset of the connection
-    GARBAGE = "garbage"  # carried out, answered with status 200 and no JSON
-    HANG = "hang"  # carried out, never answered
-    INTERNAL = "internal"  # not passed on, answered with status 500
-    UNAVAILABLE = "unavailable"  # not passed on, answered with status 503
-    KILL = "kill"  # not passed on; the server dies
 
 
 _REFUSALS = {
@@ -48,7 +34,7 @@ class FaultProxy(LoopbackServer):
         chances: the probability of each fault; None for none.
         seed: another seed spoils other requests.
         routes: ends of the paths that may be spoiled, as in ``["/step"]``; None for all.
-        delay: seconds that a delayed request waits.
+        delay: seconds that a delayed request waits, and an answer for another one to be exchanged with.
         down: seconds that a killed server stays down; None to leave it down until `revive`.
         on_kill: what is done to kill the server; None to let the proxy stop listening and close all connections.
 
@@ -80,6 +66,7 @@ class FaultProxy(LoopbackServer):
         self._target = target
         self._random = random.Random(seed)
         self._routes = None if routes is None else tuple(routes)
+        self._mixup = Mixup(self._random, delay)
         self._delay, self._down_seconds, self._on_kill = delay, down, on_kill
 
     async def converse(self, connection: Connection) -> None:
@@ -130,7 +117,8 @@ class FaultProxy(LoopbackServer):
                 return False
             case Fault.GARBAGE:
                 response = Response(200, GARBAGE, ((b"content-type", b"application/json"),))
-        await connection.send_response(response)
+        response, times = await self._mixup.treat(fault, request, response)
+        await connection.send_response(response, times)
         return True
 
     async def _die(self) -> None:

@@ -141,13 +141,13 @@ class Connection:
         head = h11.Request(method=request.method, target=request.target, headers=headers)
         await self._send(head, h11.Data(request.body), h11.EndOfMessage())
 
-    async def send_response(self, response: Response) -> None:
-        """Sends an answer.
+    async def send_response(self, response: Response, times: int = 1) -> None:
+        """Sends an answer, more than once if a test wants that.
 
         Raises:
             Lost: the client hung up.
         """
-        await self._send(_head(response), h11.Data(response.body), h11.EndOfMessage())
+        await self._send(_head(response), h11.Data(response.body), h11.EndOfMessage(), times=times)
 
     async def send_half(self, response: Response) -> None:
         """Sends the head of an answer and half of its body.
@@ -176,8 +176,8 @@ class Connection:
         if self._state.our_state is h11.DONE and self._state.their_state is h11.DONE:
             self._state.start_next_cycle()
 
-    async def _send(self, *events: h11.Event) -> None:
-        data = b"".join(self._state.send(event) or b"" for event in events)
+    async def _send(self, *events: h11.Event, times: int = 1) -> None:
+        data = b"".join(self._state.send(event) or b"" for event in events) * times
         try:
             await self._stream.send_all(data)
         except trio.BrokenResourceError as error:

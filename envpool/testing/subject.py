@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from envpool.errors import EnvironmentFailed
+from envpool.guard import read_step
 from envpool.session import Session, Transport
 from envpool.spec import EnvSpec
 from envpool.types import Split, Step
@@ -170,15 +170,10 @@ def step_of(step: object) -> Step:
     Raises:
         Failed: something about it is not as it should be.
     """
-    if not isinstance(step, Step):
-        raise Failed(f"step gave {type(step).__name__}, not a Step")
-    if not isinstance(step.observation, str):
-        raise Failed(f"step gave an observation of type {type(step.observation).__name__}, not a text")
-    if isinstance(step.score, bool) or not isinstance(step.score, int | float) or not math.isfinite(step.score):
-        raise Failed(f"step gave the score {step.score!r}, not a finite number")
-    if not isinstance(step.done, bool):
-        raise Failed(f"step gave done={step.done!r}, neither True nor False")
-    return step
+    try:
+        return read_step(step, "step")
+    except EnvironmentFailed as failure:
+        raise Failed(f"step: {failure.cause}") from failure
 
 
 def _apart(one: str, other: str) -> str:

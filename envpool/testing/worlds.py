@@ -14,10 +14,10 @@ from typing import Any
 
 import trio
 
-from envpool.dialects import Dialect
+from envpool.dialects import REQUEST, SESSION, Dialect
 from envpool.errors import UnknownTask
 from envpool.spec import Environment, EnvSpec
-from envpool.testing.http1 import Request, Response
+from envpool.testing.http1 import Headers, Request, Response
 
 RECENT = 8
 """How many answers to idempotency keys are kept per session."""
@@ -143,6 +143,14 @@ class Worlds:
                 if world is not None:
                     return world.recent
         return self.recent
+
+    def echo(self, request: Request) -> Headers:
+        """Says to which request an answer belongs, and to which session."""
+        told = {REQUEST: request.header(REQUEST.lower())}
+        with suppress(_Invalid):  # the answer tells
+            session = self._words(request).get(self._dialect.session)
+            told[SESSION] = None if session is None else str(session)
+        return tuple((name.lower().encode(), value.encode()) for name, value in told.items() if value is not None)
 
     def answer(self, request: Request) -> Response:
         """Answers one request."""

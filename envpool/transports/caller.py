@@ -12,7 +12,9 @@ from typing import Any
 import trio
 
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
+from envpool.session import note_failure
 from envpool.statistics import Recorder
+from envpool.transports.echo import Echo
 from envpool.transports.endpoint import Answer, Breaker, Exchange, HttpSettings
 
 _NOT_TAKEN = (429, 503)
@@ -23,6 +25,9 @@ OVERLOADED = 5
 
 BROKEN = 3
 """So often do we repeat a request that an original server answered with status 500."""
+
+HOPELESS = 3
+"""So many calls in a row that a server that is left alone did not answer, and none waits for it any more."""
 
 _KEY = "Idempotency-Key"
 
@@ -38,15 +43,19 @@ class Caller:
 
     Attributes:
         honours_keys: whether the server carries out only once what has the same key.
+        failure: why the last request was not answered; None if it was.
     """
 
     def __init__(self, wire: Exchange, base: str, settings: HttpSettings, recorder: Recorder | None) -> None:
         self.honours_keys = False
+        self.failure: EnvironmentFailed | None = None
         self._wire = wire
         self._base = base
         self._settings = settings
         self._recorder = recorder
         self._breaker = Breaker(wire.address)
+        self._echo = Echo()
+        self._lost = 0
         self._random = random.Random()  # of pauses only
 
     @property
@@ -59,6 +68,11 @@ class Caller:
         """Whether it answers."""
         return not self._breaker.open
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether no call waits for it any more: one that comes when the breaker lets nothing through fails at once."""
+        return self._breaker.open and self._lost >= HOPELESS
+
     async def call(
         self,
         route: str,
@@ -66,6 +80,7 @@ class Caller:
         *,
         method: str = "POST",
         key: str | None = None,
+        session: int | str | None = None,
         repeat: bool,
         patient: bool = True,
     ) -> Any:
@@ -76,6 +91,7 @@ class Caller:
             body: JSON; None for none.
             method: ``GET`` or ``POST``.
             key: names the request, for servers that then carry it out once only.
+            session: which session the request is for, if any.
             repeat: whether it may be repeated although it may have been carried out.
             patient: wait for a server that is down.
 
@@ -86,22 +102,30 @@ class Caller:
         """
         content = None if body is None else json.dumps(body).encode()
         headers = {_KEY: key} if key and self.honours_keys else {}
-        route = self._base + route
         repeat = repeat or bool(headers)
-        for attempt in itertools.count():
-            try:
-                return self._read(route, await self._exchange(method, route, content, headers, patient))
-            except _Again as again:
-                wanted = again
-            except ServerUnreachable as failure:
-                wanted = _Again(failure, self._settings.retries, safe=not failure.acted)
-            if not (repeat or wanted.safe) or attempt >= wanted.limit or not (patient or self.well):
-                raise wanted.failure
-            if self._recorder:
-                self._recorder.retries += 1
-                self._recorder.failed(wanted.failure)
-            longest = min(self._settings.backoff_seconds * 2**attempt, self._settings.backoff_limit)
-            await trio.sleep(max(wanted.pause, longest * self._random.uniform(0.5, 1.0)))
+        answered = False
+        try:
+            for attempt in itertools.count():
+                willing = patient and not self.hopeless
+                try:
+                    answer = await self._exchange(method, self._base + route, content, headers, session, willing)
+                    answered, self._lost = True, 0
+                    note_failure(None)
+                    return self._read(route, answer)
+                except _Again as again:
+                    wanted = again
+                except ServerUnreachable as failure:
+                    wanted = _Again(failure, self._settings.retries, safe=not failure.acted)
+                if not (repeat or wanted.safe) or attempt >= wanted.limit or not (willing or self.well):
+                    raise wanted.failure
+                note_failure(wanted.failure)
+                if self._recorder:
+                    self._recorder.retries += 1
+                    self._recorder.failed(wanted.failure)
+                longest = min(self._settings.backoff_seconds * 2**attempt, self._settings.backoff_limit)
+                await trio.sleep(max(wanted.pause, longest * self._random.uniform(0.5, 1.0)))
+        finally:
+            self._lost += patient and not answered
         raise AssertionError("the loop ends by return or raise")
 
     async def aclose(self) -> None:
@@ -109,18 +133,32 @@ class Caller:
         await self._wire.aclose()
 
     async def _exchange(
-        self, method: str, route: str, content: bytes | None, headers: Mapping[str, str], patient: bool
+        self,
+        method: str,
+        route: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        session: int | str | None,
+        patient: bool,
     ) -> Answer:
         await self._breaker.admit(patient=patient)
+        name = self._echo.name()
         try:
-            answer = await self._wire.exchange(method, route, content, headers)
-        except ServerUnreachable:
-            self._breaker.failed()
+            answer = await self._wire.exchange(
+                method, route, content, {**headers, **name}, lambda answer: self._echo.doubt(answer, name, session)
+            )
+        except ServerUnreachable as failure:
+            self.failure = failure
+            if failure.heard:  # it is there, whatever makes a mess of its answers
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed(failure.cause)
             raise
         except BaseException:
             self._breaker.unknown()
             raise
         self._breaker.succeeded()
+        self.failure = None
         return answer
 
     def _read(self, route: str, answer: Answer) -> Any:
@@ -130,7 +168,8 @@ class Caller:
             pause = _seconds(answer.retry_after)
             raise _Again(overloaded, OVERLOADED * self._settings.retries, safe=True, pause=pause)
         if status >= 500:
-            refused = ServerRefused(route, f"{address} answered {status}: {_excerpt(answer.content)}")
+            said = _excerpt(answer.content) or "without a word"
+            refused = ServerRefused(route, f"{address} answered {status}: {said} (its log may tell why)")
             # an original server answers so to a request that it cannot carry out, again and again
             raise _Again(refused, limit=self._settings.retries if self.honours_keys else BROKEN)
         if status in (401, 403):

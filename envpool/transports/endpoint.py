@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import trio
 
 from envpool.errors import EnvPoolError, ServerUnreachable
+from envpool.session import note_failure
+from envpool.transports.connection import Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ class HttpSettings:
     """Connections to one server at once, at most."""
     trust_env: bool = False
     """Use the proxies that HTTP_PROXY and its like name."""
+    keep_sessions: bool = False
+    """Reset a session for the next episode rather than close it. Sessions that take long to create are then created
+    once; whether one that was used before answers as a fresh one does is up to the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +121,18 @@ class Exchange(Protocol):
     def address(self) -> str:
         """How errors name the server."""
 
-    async def exchange(self, method: str, route: str, content: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """Sends one request and reads its answer.
+    async def exchange(
+        self,
+        method: str,
+        route: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        doubt: Callable[[Received], str | None] | None = None,
+    ) -> Answer:
+        """Sends one request and reads its answer; `doubt` says why an answer cannot be that to this request.
 
         Raises:
-            ServerUnreachable: there was no complete answer in time.
+            ServerUnreachable: there was no answer in time that can be believed.
         """
 
     async def aclose(self) -> None:
@@ -140,7 +152,7 @@ class Breaker:
     """Seconds until the next attempt; the pause doubles with every attempt that fails."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self._why = f"{address} does not answer"
         self._failures = 0
         self._pause = self.FIRST_PAUSE
         self._until = 0.0
@@ -159,15 +171,17 @@ class Breaker:
             patient: wait for the server to come back rather than fail at once.
 
         Raises:
-            ServerUnreachable: the server is left alone, and the caller has no patience.
+            ServerUnreachable: the server is left alone, and the caller has no patience; the cause is what was wrong
+                with it when it was last asked.
         """
         while self.open:
             if not self._trying and trio.current_time() >= self._until:
                 self._trying = True
                 return
+            failure = ServerUnreachable("connect", self._why, acted=False)
             if not patient:
-                text = f"{self._address} does not answer and is left alone for now"
-                raise ServerUnreachable("connect", text, acted=False)
+                raise failure
+            note_failure(failure)
             changed = self._changed
             with trio.move_on_at(self._until if not self._trying else float("inf")):
                 await changed.wait()
@@ -178,10 +192,15 @@ class Breaker:
             self._failures, self._pause = 0, self.FIRST_PAUSE
             self._wake()
 
-    def failed(self) -> None:
-        """The server did not answer."""
+    def failed(self, why: str) -> None:
+        """The server did not answer.
+
+        Args:
+            why: what was wrong, in one line with its address.
+        """
         was_trying = self._trying
         self._failures += 1
+        self._why = why
         if self._failures == self.THRESHOLD or (self.open and was_trying):
             self._until = trio.current_time() + self._pause
             self._pause = min(2 * self._pause, self.LONGEST_PAUSE)

@@ -1,20 +1,22 @@
-"""Sessions behind environment servers, over HTTP: the only file of envpool that knows httpx's engine.
+"""Sessions behind environment servers, over HTTP.
 
 Connections lie on a stack: one is taken for a request and put back, at a cost that does not grow with their number.
-A client of httpx with its pool would look at all of them for every request; and the client itself, with its redirects,
-cookies and codecs, costs more than the engine under it, httpcore, which is therefore used directly
-(`benchmarks/pool.py` measures both).
+A client library with its pool would look at all of them for every request (`benchmarks/pool.py` measures both), and
+would not tell whether a server said more than was asked for (`connection`).
 """
 
 from __future__ import annotations
 
+import base64
+import os
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
+import h11
 import trio
 
 from envpool.dialects import DIALECTS, PLAIN, Dialect
@@ -23,14 +25,9 @@ from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
+from envpool.transports.connection import Connection, ConnectionFailed, Received, Socket, Stream
 from envpool.transports.endpoint import Answer, Endpoint, HttpSettings
 from envpool.transports.replicas import Replicas
-
-KEEPALIVE_SECONDS = 2.0
-"""Idle connections are not used again after this: uvicorn hangs up at 5 s, and a request sent just then is lost."""
-
-MAX_ANSWER = 64 * 2**20
-"""The largest answer that is read, in bytes; the pages of web sites with their pictures are some megabytes."""
 
 
 class HttpTransport:
@@ -123,24 +120,37 @@ class Wire:
         endpoint: where it is.
         settings: limits.
         context: for HTTPS, shared by all connections.
+
+    Raises:
+        EnvPoolError: a proxy is to be used that is none.
     """
 
     def __init__(self, endpoint: Endpoint, settings: HttpSettings, context: ssl.SSLContext | None) -> None:
         self.address = endpoint.address
-        self._url = httpcore.URL(endpoint.url)
-        self._path = self._url.target.rstrip(b"/")
-        host = self._url.host if self._url.port is None else b"%s:%d" % (self._url.host, self._url.port)
-        secret = [(name.encode(), value.encode()) for name, value in endpoint.secrets().items()]
-        self._headers = [(b"Host", host), *secret]
+        self._url = urlsplit(endpoint.url)
+        self._proxy = _proxy(self._url) if settings.trust_env and endpoint.socket is None else None
+        self._secure = self._url.scheme == "https"
+        self._target = self._url.path.rstrip("/")
+        self._headers = [(b"Host", self._url.netloc.rpartition("@")[2].encode("idna"))]
+        self._headers += [(name.encode(), value.encode()) for name, value in endpoint.secrets().items()]
+        if self._proxy is not None and not self._secure:  # it is told the whole address
+            self._target = f"{self._url.scheme}://{self._url.netloc}{self._target}"
+            self._headers += _authorization(self._proxy)
         self._seconds = settings.call_seconds
         self._limiter = trio.CapacityLimiter(settings.connections)
         self._idle: list[Connection] = []
-        self._expired: list[Connection] = []
-        self._context = context
+        self._useless: list[Connection] = []
+        self._context = (context or ssl.create_default_context()) if self._secure else None
         self._socket = endpoint.socket
-        self._proxy = _proxy(self._url) if settings.trust_env and endpoint.socket is None else None
 
-    async def exchange(self, method: str, route: str, content: bytes | None, headers: Mapping[str, str]) -> Answer:
+    async def exchange(
+        self,
+        method: str,
+        route: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        doubt: Callable[[Received], str | None] | None = None,
+    ) -> Answer:
         """Sends one request and reads its answer.
 
         Args:
@@ -148,39 +158,33 @@ class Wire:
             route: path, and query if any, after the endpoint's own path.
             content: the body, JSON.
             headers: besides the endpoint's own.
+            doubt: says why an answer cannot be that to this request, if it cannot.
 
         Raises:
-            ServerUnreachable: there was no complete answer in time.
+            ServerUnreachable: there was no answer in time that can be believed.
         """
-        request = self._request(method, route, content, headers)
-        await self._room()
-        connection = None
         try:
-            with trio.move_on_after(self._seconds):
-                connection = self._good_connection() or await self._connect()
-                answer = await _ask(connection, request)
-                if isinstance(connection, httpcore.AsyncConnectionPool) or connection.is_idle():
-                    self._idle.append(connection)
-                    connection = None
-                return answer
-        except httpcore.LocalProtocolError:  # whose text holds the header that is wrong, and that may be a secret
+            request = self._request(method, route, content, headers)
+        except (h11.LocalProtocolError, UnicodeError):  # whose text holds what is wrong, and that may be a secret
             text = f"{self.address}: the request is no valid HTTP; look at the headers of the endpoint"
             raise ServerUnreachable(route, text, acted=False) from None
-        except _BROKEN as error:
-            said = str(error) or type(error).__name__
-            acted = not isinstance(error, _NOT_SENT)
-            raise ServerUnreachable(route, f"{self.address}: {said}", acted=acted) from error
+        await self._room()
+        try:
+            with trio.move_on_after(self._seconds):
+                answer = await self._ask(request, content, doubt)
+                return Answer(answer.status, answer.body, answer.header(b"retry-after"))
+        except ConnectionFailed as failure:
+            text = f"{self.address}: {failure}"
+            raise ServerUnreachable(route, text, acted=failure.sent, heard=failure.heard) from failure
         finally:
-            if connection is not None:
-                await _discard(connection)
             self._limiter.release()
         raise ServerUnreachable(route, f"{self.address} did not answer in {self._seconds:g} s")
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        idle, self._idle, self._expired = self._idle + self._expired, [], []
-        for connection in idle:
-            await _discard(connection)
+        idle, self._idle = self._idle, []
+        self._useless += idle
+        await self._discard()
 
     async def _room(self) -> None:
         """Waits until there may be another connection; without letting other tasks run if there is room."""
@@ -190,134 +194,122 @@ class Wire:
             with queueing():
                 await self._limiter.acquire()
 
-    def _good_connection(self) -> Connection | None:
-        """The connection used last that is still good, if there is one."""
+    async def _ask(
+        self, request: h11.Request, content: bytes | None, doubt: Callable[[Received], str | None] | None
+    ) -> Received:
+        """Asks over the connection used last that is still good, or over another one."""
         while self._idle:
             connection = self._idle.pop()
-            if isinstance(connection, httpcore.AsyncConnectionPool) or not connection.has_expired():
-                return connection
-            self._expired.append(connection)
-        return None
+            if connection.expired:
+                self._useless.append(connection)
+                continue
+            try:
+                return await self._ask_over(connection, request, content, doubt)
+            except ConnectionFailed as failure:
+                if failure.sent:
+                    raise
+        await self._discard()
+        return await self._ask_over(Connection(await self._connect()), request, content, doubt)
 
-    async def _connect(self) -> Connection:
-        expired, self._expired = self._expired, []
-        for connection in expired:
-            await _discard(connection)
-        if self._proxy is not None:
-            return httpcore.AsyncHTTPProxy(
-                self._proxy, ssl_context=self._context, max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS
-            )
-        stream = await _open_stream(self._url, self._socket)
-        if self._context is not None and self._url.scheme == b"https":
-            stream = await stream.start_tls(self._context, server_hostname=self._url.host.decode())
-        return httpcore.AsyncHTTP11Connection(self._url.origin, stream, keepalive_expiry=KEEPALIVE_SECONDS)
+    async def _ask_over(
+        self,
+        connection: Connection,
+        request: h11.Request,
+        content: bytes | None,
+        doubt: Callable[[Received], str | None] | None,
+    ) -> Received:
+        good = False
+        try:
+            answer = await connection.ask(request, content)
+            if doubt is not None and (why := doubt(answer)) is not None:
+                raise ConnectionFailed(f"answered {answer.status}, but {why}", sent=True, heard=True)
+            good = connection.reusable
+            return answer
+        finally:
+            if good:
+                self._idle.append(connection)
+            else:
+                with trio.CancelScope(shield=True):
+                    await connection.aclose()
 
-    def _request(self, method: str, route: str, content: bytes | None, headers: Mapping[str, str]) -> httpcore.Request:
-        target = self._path + route.encode()
-        url = httpcore.URL(scheme=self._url.scheme, host=self._url.host, port=self._url.port, target=target)
+    async def _discard(self) -> None:
+        """Closes the connections that were idle for too long."""
+        useless, self._useless = self._useless, []
+        with trio.CancelScope(shield=True):
+            for connection in useless:
+                await connection.aclose()
+
+    async def _connect(self) -> Stream:
+        try:
+            if self._socket is not None:
+                return Socket(await trio.open_unix_socket(self._socket))
+            nearest = self._proxy or self._url
+            stream: Stream = Socket(await trio.open_tcp_stream(nearest.hostname or "", _port(nearest)))
+        except OSError as error:
+            raise ConnectionFailed(_why(error), sent=False) from error
+        try:
+            if self._proxy is not None:
+                if self._proxy.scheme == "https":
+                    stream = await _secured(stream, ssl.create_default_context(), self._proxy)
+                if self._secure:
+                    host = f"[{self._url.hostname}]" if ":" in (self._url.hostname or "") else self._url.hostname
+                    await Connection(stream).tunnel(f"{host}:{_port(self._url)}", _authorization(self._proxy))
+            if self._context is not None:
+                stream = await _secured(stream, self._context, self._url)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+    def _request(self, method: str, route: str, content: bytes | None, headers: Mapping[str, str]) -> h11.Request:
         sent = [*self._headers, *((name.encode(), value.encode()) for name, value in headers.items())]
         if content is not None:
             sent.append((b"Content-Type", b"application/json"))
         if method == "POST":
             sent.append((b"Content-Length", b"%d" % len(content or b"")))
-        return httpcore.Request(method, url, headers=sent, content=content)
+        return h11.Request(method=method, target=f"{self._target}{route}", headers=sent)
 
 
-Connection = httpcore.AsyncHTTP11Connection | httpcore.AsyncConnectionPool
-"""One connection; through a proxy, a pool of one."""
-
-_BROKEN = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.TimeoutException,
-    httpcore.ConnectionNotAvailable,
-)
-
-_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectionNotAvailable)
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
-async def _ask(connection: Connection, request: httpcore.Request) -> Answer:
-    response = await connection.handle_async_request(request)
-    chunks, size = [], 0
-    try:
-        async for chunk in response.aiter_stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_ANSWER:
-                raise httpcore.ProtocolError(f"the answer is longer than {MAX_ANSWER} bytes")
-    finally:
-        await response.aclose()
-    later = next((value.decode("latin-1") for name, value in response.headers if name.lower() == b"retry-after"), None)
-    return Answer(response.status, b"".join(chunks), later)
+def _proxy(url: SplitResult) -> SplitResult | None:
+    """The proxy that the environment variables name for an address.
 
-
-async def _discard(connection: Connection) -> None:
-    with trio.CancelScope(shield=True):
-        await connection.aclose()
-
-
-def _proxy(url: httpcore.URL) -> str | None:
-    """The proxy that the environment variables name for an address."""
-    return None if proxy_bypass(url.host.decode()) else getproxies().get(url.scheme.decode())
-
-
-class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that sends head and body of a request together, as the answer is waited for.
-
-    Its calls set no time limits of their own: `Wire.exchange` sets one for them all.
+    Raises:
+        EnvPoolError: it is none.
     """
-
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        self._stream = stream
-        self._unsent = b""
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            if self._unsent:
-                unsent, self._unsent = self._unsent, b""
-                await self._stream.send_all(unsent)
-            return bytes(await self._stream.receive_some(max_bytes))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpcore.ReadError(str(error.__cause__ or error)) from error
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._unsent += buffer
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> _Stream:
-        assert isinstance(self._stream, trio.SocketStream)
-        secure = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
-        try:
-            await secure.do_handshake()
-        except trio.BrokenResourceError as error:
-            raise httpcore.ConnectError(str(error.__cause__ or error)) from error
-        return _Stream(secure)
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":
-            stream = self._stream
-            return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.is_readable()
+    named = None if proxy_bypass(url.netloc.rpartition("@")[2]) else getproxies().get(url.scheme)
+    if not named:
         return None
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    if proxy.scheme not in ("http", "https") or not proxy.hostname:
+        raise EnvPoolError(f"{url.scheme.upper()}_PROXY names no HTTP proxy: write it as http://host:port")
+    return proxy
 
 
-async def _open_stream(url: httpcore.URL, socket: str | None) -> _Stream:
-    """Connects to a host, or to a Unix socket if one is named."""
-    port = url.port or (443 if url.scheme == b"https" else 80)
+def _authorization(proxy: SplitResult) -> list[tuple[bytes, bytes]]:
+    if proxy.username is None:
+        return []
+    shown = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+    return [(b"Proxy-Authorization", b"Basic " + base64.b64encode(shown))]
+
+
+async def _secured(stream: Stream, context: ssl.SSLContext, url: SplitResult) -> Stream:
+    """Encrypts what is sent to a server over a connection to it."""
+    secure: trio.SSLStream[Any] = trio.SSLStream(stream, context, server_hostname=url.hostname, https_compatible=True)
     try:
-        if socket is not None:
-            return _Stream(await trio.open_unix_socket(socket))
-        return _Stream(await trio.open_tcp_stream(url.host.decode(), port))
-    except OSError as error:
-        raise httpcore.ConnectError(_why(error)) from error
+        await secure.do_handshake()
+    except trio.BrokenResourceError as error:
+        raise ConnectionFailed(str(error.__cause__ or error), sent=False) from error
+    return secure
 
 
 def _why(error: OSError) -> str:
-    cause = error.__cause__  # trio says which attempts failed; the first one tells enough
+    cause: BaseException | None = error.__cause__  # trio says which attempts failed; the first one tells enough
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return str(cause or error)
+    first = cause if isinstance(cause, OSError) else error
+    number = first.errno or 0  # below 0 for names that nobody knows
+    return os.strerror(number) if number > 0 else str(first)

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from envpool.guard import call_here
 from envpool.spec import Environment, EnvSpec
 from envpool.statistics import Recorder
 from envpool.types import Step
@@ -53,7 +54,7 @@ class LocalTransport:
             nonlocal started
             started = True
             try:
-                return function(*args)
+                return call_here(function, *args)
             finally:
                 with suppress(trio.RunFinishedError):
                     trio_token.run_sync_soon(give_back)
@@ -105,7 +106,7 @@ class _Call(Protocol):
 
 async def _call_inline(function: Callable[..., T], *args: object) -> T:
     await trio.lowlevel.checkpoint()
-    return function(*args)
+    return call_here(function, *args)
 
 
 class LocalSession:

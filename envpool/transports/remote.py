@@ -11,17 +11,15 @@ import trio
 
 from envpool.dialects import Complained, Dialect, Unreadable
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
-from envpool.session import queueing
+from envpool.session import note_failure, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.caller import Caller
+from envpool.transports.creation import FINISH_SECONDS, Creation
 from envpool.transports.endpoint import Exchange, HttpSettings
 from envpool.types import Step
 
 T = TypeVar("T")
-
-FINISH_SECONDS = 5.0
-"""How long the end of a run may take on one server."""
 
 
 class Group(Protocol):
@@ -71,6 +69,7 @@ class Server:
         self._nursery = nursery
         self._recorder = recorder
         self._room = dialect.sessions
+        self._keeps = settings.keep_sessions
         self._building = trio.CapacityLimiter(dialect.at_once) if dialect.at_once else None
         self._asked = False
         self._asking: trio.Event | None = None
@@ -118,6 +117,7 @@ class Server:
 
     async def finish(self) -> None:
         """Closes what could not be closed before, and the connections."""
+        self.forget_free()
         with trio.move_on_after(FINISH_SECONDS):
             async with trio.open_nursery() as nursery:
                 for identity in self._unclosed:
@@ -140,7 +140,9 @@ class Server:
         if self._live.get(identity) is not session:
             return  # the id belongs to another session by now
         del self._live[identity]
-        if sound and self.closes:
+        if sound and self._keeps:
+            self._free.append(identity)
+        elif sound and self.closes:
             self._unclosed.add(identity)
             try:
                 await self._close(identity)
@@ -152,7 +154,9 @@ class Server:
             self._let_go(identity)
 
     def forget_free(self) -> None:
-        """Sessions that were kept for later may be gone: a reset was refused."""
+        """Sessions that were kept for later are not used: a reset was refused, and they may be gone; or it is over."""
+        if self.closes:
+            self._unclosed.update(self._free)
         self._free.clear()
 
     @property
@@ -183,7 +187,11 @@ class Server:
         """Asks the server once who it is; AgentGym's own do not know the question."""
         while not self._asked:
             if self._asking is not None:
-                await self._asking.wait()
+                try:
+                    await self._asking.wait()
+                except trio.Cancelled:
+                    note_failure(self.caller.failure)  # what kept whoever asks
+                    raise
                 continue
             self._asking = asking = trio.Event()
             try:
@@ -211,7 +219,7 @@ class Server:
 
     async def _created(self, patient: bool) -> int | str:
         """Creates a session in a task of its own, which outlives a caller that does not wait."""
-        creation = _Creation()
+        creation = Creation()
         self._nursery.start_soon(self._create, creation, patient)
         try:
             await creation.done.wait()
@@ -225,7 +233,7 @@ class Server:
         assert creation.identity is not None
         return creation.identity
 
-    async def _create(self, creation: _Creation, patient: bool) -> None:
+    async def _create(self, creation: Creation, patient: bool) -> None:
         try:
             with creation.scope:
                 async with self.building():
@@ -247,7 +255,9 @@ class Server:
         """Closes one session of `_unclosed`; it stays there if the server does not answer."""
         body = {self.dialect.session: identity}
         try:
-            answer = await self.caller.call("/close", body, key=f"close-{identity}", repeat=True, patient=patient)
+            answer = await self.caller.call(
+                "/close", body, key=f"close-{identity}", session=identity, repeat=True, patient=patient
+            )
         except (ServerRefused, SessionLost):
             self._unclosed.discard(identity)
             raise
@@ -309,7 +319,7 @@ class RemoteSession:
         try:
             async with self._server.building():
                 return await self._call("/reset", body, dialect.read_first, repeat=True)
-        except ServerRefused:
+        except (ServerRefused, SessionLost):
             self._server.forget_free()
             raise
 
@@ -330,7 +340,9 @@ class RemoteSession:
             EnvironmentFailed: it does not say.
         """
         route = f"/available_actions?{self._server.dialect.session}={self.identity}"
-        answer = await self._server.caller.call(route, None, method="GET", repeat=True, patient=self._patient)
+        answer = await self._server.caller.call(
+            route, None, method="GET", session=self.identity, repeat=True, patient=self._patient
+        )
         if not isinstance(answer, list) or not all(isinstance(action, str) for action in answer):
             text = f"the server does not say which actions {self._spec.name} has"
             raise ServerRefused(route, text, final=True)
@@ -359,7 +371,9 @@ class RemoteSession:
         named = {self._server.dialect.session: self.identity, **body}
         self._sound, self._busy = False, True
         try:
-            answer = await self._server.caller.call(route, named, key=key, repeat=repeat, patient=self._patient)
+            answer = await self._server.caller.call(
+                route, named, key=key, session=self.identity, repeat=repeat, patient=self._patient
+            )
         finally:
             self._busy = False
             if self._quiet is not None:
@@ -380,19 +394,3 @@ class RemoteSession:
     def _patient(self) -> bool:
         """Whether to wait for the server if it is down: not where another one can play the episode again."""
         return not (self._spec.deterministic and self._group.well)
-
-
-class _Creation:
-    """A session that is being created."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope(shield=True)
-        self.done = trio.Event()
-        self.identity: int | str | None = None
-        self.failure: EnvironmentFailed | None = None
-        self.abandoned = False
-
-    def give_up(self) -> None:
-        """Nobody waits any more: what is created is closed, if that happens soon."""
-        self.abandoned = True
-        self.scope.deadline = trio.current_time() + FINISH_SECONDS
