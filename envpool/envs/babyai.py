@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 
 from envpool.envs.babyai_world import LEVELS, BabyAI, facts
-from envpool.spec import EnvSpec, Tool
+from envpool.spec import EnvSpec, Tool, Writing
 from envpool.types import Split
 
 INSTRUCTIONS = """\
@@ -91,6 +91,7 @@ SPEC = EnvSpec(
     expert=_expert,
     extra="babyai",
     inline=True,
+    writing=Writing(signs=",", lines=False),
     tools=(
         Tool("go_to", "go to {object}", "walks to an object in view and faces it, as in 'red ball 1'"),
         Tool("pick_up", "pick up {object}", "walks to a key, ball or box in view and takes it"),

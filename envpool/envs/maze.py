@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts, Tool
+from envpool.spec import EnvSpec, Facts, Tool, Writing
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -267,5 +267,6 @@ SPEC = EnvSpec(
     task_type="size",
     expert=expert,
     inline=True,
+    writing=Writing(signs="", lines=False),
     tools=(Tool("move", "move {direction}", "moves one cell: up, down, left or right"),),
 )

@@ -20,7 +20,7 @@ from envpool.calls import Toolbox
 from envpool.dialects import DIALECTS
 from envpool.envs import served_tools as tools
 from envpool.errors import EnvPoolError
-from envpool.spec import Environment, EnvSpec, Tool
+from envpool.spec import Alone, Environment, EnvSpec, Tool, Writing
 from envpool.types import Split
 
 ALFWORLD = """\
@@ -153,6 +153,9 @@ def _eval_only(all_tasks: range, split: Split) -> Sequence[int]:
     return all_tasks if split is Split.EVAL else ()
 
 
+ONE_LINE = Writing(lines=False)
+
+
 def _card(name: str, *, tasks: Tasks = _by_fives, **card: Any) -> EnvSpec:
     all_tasks = DIALECTS[name].tasks
     assert all_tasks is not None
@@ -161,7 +164,7 @@ def _card(name: str, *, tasks: Tasks = _by_fives, **card: Any) -> EnvSpec:
     def of_split(split: Split) -> Sequence[int]:
         return tasks(all_tasks, Split(split))
 
-    defaults: Mapping[str, Any] = {"version": "1", "success_above": 0.99, "served": True}
+    defaults: Mapping[str, Any] = {"version": "1", "success_above": 0.99, "served": True, "writing": ONE_LINE}
     return EnvSpec(name=name, make=partial(_refuse, name), tasks=of_split, **{**defaults, **card})
 
 
@@ -185,6 +188,7 @@ _CARDS = (
         instructions=ALFWORLD,
         brief="Do the task in the household.",
         tools=tools.ALFWORLD,
+        writing=Writing(signs="/", lines=False),
         tasks=partial(_eval_from, 2420),
         max_turns=30,
     ),
@@ -207,6 +211,7 @@ _CARDS = (
         instructions=SCIWORLD.format(forms=_forms(tools.SCIWORLD)),
         brief="Do the science task.",
         tools=tools.SCIWORLD,
+        writing=Writing(signs="(),-", lines=False),
         max_turns=30,
         success_above=99.0,
         score_range=(-100.0, 100.0),
@@ -218,6 +223,7 @@ _CARDS = (
         instructions=SEARCHQA,
         brief="Answer the question.",
         tools=tools.SEARCHQA,
+        writing=Writing(alone=Alone.TAGS),
         tasks=partial(_eval_to, 51_713),
         max_turns=30,  # as AgentGym-RL evaluates; it trains with 5
     ),
@@ -243,6 +249,7 @@ _CARDS = (
         instructions=SQLGYM,
         brief="Write the query.",
         tools=tools.SQLGYM,
+        writing=Writing(begins=r"[A-Za-z(]|--|/\*", alone=Alone.FENCE),
         tasks=partial(_eval_from, 9428),
         max_turns=1,
     ),
@@ -278,6 +285,7 @@ _CARDS = (
         instructions=WEBARENA,
         brief="Do the task in the browser.",
         tools=tools.WEBARENA,
+        writing=Writing(lines=False, alone=Alone.FENCE),
         max_turns=25,
         deterministic=False,  # pages load as fast as they load, and the sites keep what was done to them
     ),
@@ -287,6 +295,7 @@ _CARDS = (
         instructions=WEBSHOP,
         brief="Buy what is asked for.",
         tools=tools.WEBSHOP,
+        writing=Writing(lines=False, alone=Alone.LINE),
         max_turns=10,
         deterministic=False,  # some prices are drawn anew for every session
     ),
