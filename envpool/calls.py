@@ -44,11 +44,6 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _one_line(text: str) -> str:
-    """Joins the lines of a text by spaces."""
-    return " ".join(text.splitlines()).strip()
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tool and the arguments it is called with, in the order of its template."""
@@ -81,7 +76,7 @@ class _Type:
     wanted: str
     sample: Callable[[str], Any]
     read: Callable[[Any], Any]
-    """Turns an argument into the value that is written; raises ValueError, with words if the type is not the reason."""
+    """Turns an argument into what is written; raises ValueError, with words if the type is not the reason."""
 
 
 def _read_text(value: Any) -> str:
@@ -156,6 +151,9 @@ _TYPES: Mapping[str, _Type] = {
 class Template:
     """The template of one tool, ready to be filled and matched.
 
+    Attributes:
+        fixed: the characters of an action that are always the same: the more, the more exact the template.
+
     Args:
         tool: the tool.
         lines: whether line breaks in its arguments survive; they are spaces otherwise.
@@ -179,6 +177,7 @@ class Template:
         self._pieces.append(tool.template[end:])
         self._pattern = re.compile("".join(map(_pattern, self._pieces)), re.DOTALL)
         self._shape = re.compile(_shape(self._pieces), re.DOTALL)
+        self.fixed = "".join(piece for piece in self._pieces if isinstance(piece, str))
         self._check()
 
     def _parameter(self, field: str) -> Parameter:
@@ -209,23 +208,17 @@ class Template:
         return found
 
     @property
-    def literal(self) -> int:
-        """How many characters of the action are fixed: the more, the more exact the template."""
-        return sum(len(piece) for piece in self._pieces if isinstance(piece, str))
-
-    @property
     def tells(self) -> bool:
         """Whether an action shows by its text that it is one of this tool."""
-        free = [piece for piece in self._pieces if isinstance(piece, Parameter) and piece.type == "text"]
-        return bool("".join(self.ends).strip()) or not free
+        return bool(self.fixed.strip()) or all(parameter.type != "text" for parameter in self.parameters)
 
     @property
     def ends(self) -> tuple[str, str]:
         """The fixed texts that an action begins and ends with; the second is empty where an argument comes last."""
         first, last = self._pieces[0], self._pieces[-1]
-        if isinstance(self._pieces[-2] if len(self._pieces) > 1 else None, tuple) and not last:
-            last = "}"
-        return (first if isinstance(first, str) else "", last if isinstance(last, str) else "")
+        assert isinstance(first, str)  # for they begin and end with what stands outside braces
+        assert isinstance(last, str)
+        return first, "}" if not last and isinstance(self._pieces[-2:][0], tuple) else last
 
     @property
     def closed(self) -> bool:
@@ -239,7 +232,7 @@ class Template:
     def fill(self, arguments: Mapping[str, Any]) -> str:
         """Writes the action."""
         action = "".join(_written(piece, arguments) for piece in self._pieces)
-        return action.strip() if self._lines else _one_line(action)
+        return (action if self._lines else " ".join(action.splitlines())).strip()
 
     def match(self, action: str) -> Mapping[str, Any] | None:
         """Finds the arguments with which the template is written like `action`; None if there are none."""
@@ -308,7 +301,7 @@ class Toolbox:
         if len(self._templates) < len(tools):
             names = [tool.name for tool in tools]
             raise EnvPoolError(f"two tools have the same name: {', '.join(sorted(names))} (every toolbox has 'act')")
-        self._by_exactness = sorted(self._templates.values(), key=lambda template: -template.literal)
+        self._by_exactness = sorted(self._templates.values(), key=lambda template: -len(template.fixed))
         self.telling = [template for template in self._by_exactness if template.tells]
 
     @property

@@ -87,7 +87,7 @@ class EnvSpec:
 
     Attributes:
         name: how it is called in recipes and item ids.
-        version: changes whenever a task, a rule or a text changes.
+        version: changes whenever a task, a rule or what an observation says changes.
         summary: one line for tables.
         instructions: what a language model is told before the first observation, without the answer format.
         brief: the same in one line, for models trained from scratch, to which words mean nothing yet.

@@ -20,8 +20,9 @@ INSTRUCTIONS = """\
 You are in a maze and want to reach the goal in as few moves as you can. Cells are written as row,column: rows are \
 counted from the top and columns from the left, so a move down adds 1 to the row and a move right adds 1 to the column.
 
-Before each move you are told the number of the maze, the cell of the goal, the cell you are in, and on which sides of \
-it there are walls. The number of a maze is its name: the same number is always the same maze. You never see a map.
+Before each move you are told the cell of the goal, the cell you are in, and on which sides of it there are walls. If \
+you are told the number of the maze as well, that is its name: the same number is always the same maze. You never see \
+a map.
 
 The actions are: move up, move down, move left, move right. Moving into a wall leaves you where you are and costs a \
 move. The game ends when you step onto the goal."""

@@ -30,8 +30,8 @@ and what is in a closed one only after you have opened it. You can hold one obje
 
 An action is one line. These are the forms: go to <place>; take <object> from <place>; put <object> in/on <place>; \
 open <place>; close <place>; use <lamp>; clean <object> with <sink>; heat <object> with <microwave>; \
-cool <object> with <fridge>; slice <object> with <knife>; examine <object or place>; inventory; look. For example: \
-take mug 1 from desk 2.
+cool <object> with <fridge>; slice <object> with <knife>; examine <place where you are, or object that you hold>; inventory; look. For \
+example: take mug 1 from desk 2.
 
 Every observation ends with the actions that are possible now; take one of them, word for word. "Nothing happens." \
 means that the action was not possible."""
@@ -53,11 +53,12 @@ You shop in a web shop for what the instruction in the first observation describ
 properties and options, below a certain price. Observations show the page as text, its parts separated by [SEP].
 
 There are two forms of action, each on one line:
-- search[<keywords>]: searches the shop. Possible only on the page that has the search bar.
+- search[<keywords>]: searches the shop, from any page.
 - click[<label>]: clicks a button, a product code or an option of the page, named as the page shows it.
 
 For example: search[red cotton shirt], then click[b07xyz1234] to open a product, click[red] and click[large] to choose \
-its options, and click[buy now]. Other buttons are "next >", "< prev" and "back to search". Buying ends the episode; \
+its options, and click[buy now]. Other buttons are "next >", "< prev", "back to search", "description", "features" and \
+"reviews". Buying ends the episode; \
 the score says how well the purchase fits, from 0 to 1."""
 
 WEBARENA = """\
@@ -80,9 +81,9 @@ SQLGYM = """\
 You answer a question about a database with one SQL query. The first observation describes the tables and their \
 columns, and asks the question.
 
-Your action is the query itself, in the dialect of SQLite, on one line, without a code fence and without comments. For \
-example: SELECT name FROM customer WHERE city = 'Oslo'. There is only one try. It is right if the query returns the \
-same rows as the right one, so select just what is asked for."""
+Your action is the query itself, in the dialect of SQLite. For example: SELECT name FROM customer WHERE city = 'Oslo'. \
+There is only one try. It is right if the query returns the same rows as the right one, so select just what is asked \
+for."""
 
 SEARCHQA = """\
 You answer a question and may look things up in Wikipedia first. The first observation asks the question.
