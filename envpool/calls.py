@@ -39,11 +39,6 @@ _BREAKS = re.compile("[\x85\u2028\u2029]")
 """The line breaks that `json.dumps` leaves as they are."""
 
 
-def _writable(text: str) -> str:
-    """What UTF-8 cannot write becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tool and the arguments it is called with, in the order of its template."""
@@ -77,6 +72,11 @@ class _Type:
     sample: Callable[[str], Any]
     read: Callable[[Any], Any]
     """Turns an argument into what is written; raises ValueError, with words if the type is not the reason."""
+
+
+def _writable(text: str) -> str:
+    """What UTF-8 cannot write becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _read_text(value: Any) -> str:
@@ -123,8 +123,7 @@ def _read_item(value: Any) -> str | int | float:
     try:
         return _read_scalar(value)
     except ValueError:
-        shown = "nothing in one of its places" if value is None else _shown(value)
-        raise ValueError(f"holds {shown}: give texts, numbers or lists of these") from None
+        raise ValueError(f"holds {_shown(value)}: give texts, numbers or lists of these") from None
 
 
 def _read_scalar(value: Any) -> str | int | float:
@@ -262,8 +261,7 @@ def _pattern(piece: str | Parameter | tuple[Parameter, ...]) -> str:
 
 def _shape(pieces: Sequence[str | Parameter | tuple[Parameter, ...]]) -> str:
     """Writes a pattern that never tries a second way: the text of an argument ends where the next fixed text begins."""
-    pattern, open_argument = "", False
-    filled = [piece for piece in pieces if piece != ""]
+    pattern, open_argument, filled = "", False, [piece for piece in pieces if piece != ""]
     for place, piece in enumerate(filled):
         if isinstance(piece, Parameter) and piece.type not in ("int", "number"):
             open_argument = True
@@ -397,6 +395,5 @@ def _shown(value: Any) -> str:
         return repr(value if len(value) <= 40 else f"{value[:37]}...")
     if isinstance(value, int) and abs(value) >= LARGEST:
         return "too large a number"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    return "empty" if value is None else repr(value)
+    known = {list: "a list", dict: "an object", type(None): "nothing"}
+    return known.get(type(value)) or repr(value)

@@ -6,10 +6,8 @@ Whatever else is wrong is said in words.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +17,14 @@ FAILURES = 16
 """How often text that looks like an object and is none is passed over; each may take as long as the whole text."""
 
 _DECODER = json.JSONDecoder(strict=False)
-_OBJECT = re.compile(r"""\{\s*(?:["']|[A-Za-z_]\w*\s*:|//|/\*)""")
+_OBJECT = re.compile(r"""\{\s*(?:["'\u201c]|[A-Za-z_]\w*\s*:|//|/\*)""")
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|//[^\n]*|/\*(?:[^*]|\*(?!/))*\*/|[A-Za-z_]\w*|[-+]?[0-9.][\w.+-]*|\s+|.',
     re.DOTALL,
 )
 _BREAK = re.compile(r"\r\n?|\n")
 _COLON = re.compile(r"\s*:")
+_ESCAPE = re.compile(r'\\x([0-9A-Fa-f]{2})|\\(.)|"', re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 _ENDLESS = "Your JSON object does not end: close its strings and braces."
 
@@ -138,6 +137,8 @@ def _strict(text: str, start: int) -> tuple[str, int]:
             if comma == len(written) - 1:
                 written.pop()  # a comma too many
         elif part not in ":,":
+            if written[-1] not in "{[:,":
+                raise _NotThis("a comma is missing", text, token.start())
             part = _value(part, text, token)
         written.append(part)
         comma = len(written) - 1 if part == "," else -1
@@ -150,16 +151,20 @@ def _value(part: str, text: str, token: re.Match[str]) -> str:
     if part[0] == '"' and len(part) > 1:
         return part
     if part[0] == "'" and len(part) > 1:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Python warns of odd escapes; they are the model's affair
-                return json.dumps(ast.literal_eval(part.replace("\r", "\\r").replace("\n", "\\n")))
-        except (SyntaxError, ValueError, MemoryError):
-            pass
-    elif part in _WORDS:
+        return f'"{_ESCAPE.sub(_escaped, part[1:-1])}"'
+    if part in _WORDS:
         return _WORDS[part]
-    elif part.isidentifier() and _COLON.match(text, token.end()):
+    if part.isidentifier() and _COLON.match(text, token.end()):
         return f'"{part}"'
-    elif part[0] in "-+0123456789.":
+    if part[0] in "-+0123456789.":
         return part
     raise _NotThis("write names and texts in double quotes, and commas between", text, token.start())
+
+
+def _escaped(escape: re.Match[str]) -> str:
+    """Writes an escape of Python's, or a double quote, as JSON does."""
+    if escape[1]:
+        return f"\\u00{escape[1]}"
+    if escape[2] is None:
+        return '\\"'
+    return escape[2] if escape[2] == "'" else escape[0] if escape[2] in '"\\/bfnrtu' else f"\\{escape[0]}"

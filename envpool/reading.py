@@ -29,7 +29,7 @@ LAYERS = 6
 """How many marks around an action are taken off."""
 
 MOST_LINES = 64
-"""How many lines below an action are searched for another one."""
+"""How many lines or blocks of an answer are searched for an action, so that a giant one takes no longer."""
 
 NOTHING = "No action found: end your answer with a line 'Action:' and the action below it."
 
@@ -222,11 +222,14 @@ class Reader:
         """Finds an action that has no label, in the official form of the environment."""
         match self._writing.alone:
             case Alone.LINE:
-                found = [Found(self.undressed(line[0]), *line.span()) for line in _LINE.finditer(text)]
+                ends = [template.ends for template in self._tools]
+                lines = [line for line in _LINE.finditer(text) if any(a in line[0] and b in line[0] for a, b in ends)]
+                found = [Found(self.undressed(line[0]), *line.span()) for line in lines[:MOST_LINES]]
                 found = [one for one in found if self._is_closed(one.what)]
             case Alone.FENCE:
-                blocks = [Found(self.undressed(block[1]), *block.span()) for block in _FENCE.finditer(text)]
-                found = [one for one in blocks if self._fits(one.what)] or [one for one in blocks if one.what]
+                blocks = [Found(block[1].strip(), *block.span()) for block in _FENCE.finditer(text)]
+                found = [Found(self.undressed(one.what), one.start, one.end) for one in blocks[:MOST_LINES] if one.what]
+                found = [one for one in found if self._fits(one.what)] or found
             case Alone.TAGS:
                 found = [one for template in self._tools for one in _between(text, *template.ends)]
             case None:

@@ -148,7 +148,7 @@ def test_arguments_are_written_as_the_template_says(code, action):
         (called("go_to"), "go_to needs the argument 'object'. Call it as go_to(object: str)."),
         (called("go_to", objct="x"), "no argument 'objct'; did you mean 'object'?"),
         (called("go_to", object=["x"]), "The argument 'object' of go_to is a list, not a text."),
-        (called("go_to", object=None), "is empty, not a text"),
+        (called("go_to", object=None), "is nothing, not a text"),
         (called("go_to_room", room="two"), "The argument 'room' of go_to_room is 'two', not a whole number."),
         (called("go_to_room", room=True), "is True, not a whole number"),
         (called("find", query="a", tags=[[[["deep"]]]]), "The argument 'tags' of find is a list"),

@@ -30,8 +30,8 @@ and what is in a closed one only after you have opened it. You can hold one obje
 
 An action is one line. These are the forms: go to <place>; take <object> from <place>; put <object> in/on <place>; \
 open <place>; close <place>; use <lamp>; clean <object> with <sink>; heat <object> with <microwave>; \
-cool <object> with <fridge>; slice <object> with <knife>; examine <place where you are, or object that you hold>; inventory; look. For \
-example: take mug 1 from desk 2.
+cool <object> with <fridge>; slice <object> with <knife>; examine <place where you are, or object that you hold>; \
+inventory; look. For example: take mug 1 from desk 2.
 
 Every observation ends with the actions that are possible now; take one of them, word for word. "Nothing happens." \
 means that the action was not possible."""
