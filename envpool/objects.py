@@ -129,6 +129,8 @@ def _strict(text: str, start: int) -> tuple[str, int]:
         part = token[0]
         if part.isspace() or part.startswith(("//", "/*")):
             continue
+        if written and part not in "}]:," and written[-1] not in "{[:,":
+            raise _NotThis("a comma is missing", text, token.start())
         if part in "{[":
             closing.append("}" if part == "{" else "]")
         elif part in "}]":
@@ -137,8 +139,6 @@ def _strict(text: str, start: int) -> tuple[str, int]:
             if comma == len(written) - 1:
                 written.pop()  # a comma too many
         elif part not in ":,":
-            if written[-1] not in "{[:,":
-                raise _NotThis("a comma is missing", text, token.start())
             part = _value(part, text, token)
         written.append(part)
         comma = len(written) - 1 if part == "," else -1

@@ -40,7 +40,9 @@ _LABEL = re.compile(
     r"|^[ \t]*(?P<heading>#{1,6}[ \t]*|\*\*|#{1,6}[ \t]*\*\*)action(?:\*\*)?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_INLINE = re.compile(rf"(?:(?<=[\s.!?;,)*_:|>])A(?:ction|CTION)|(?<=[.!?;] )action){_MARK}[ \t]*[:\uff1a]")
+_INLINE = re.compile(
+    rf"(?:(?<![^\s.!?;,):|>])[*_`\"']{{0,3}}A(?:ction|CTION)|(?<=[.!?;] )[*_`]{{0,3}}action){_MARK}[ \t]*[:\uff1a]"
+)
 _THOUGHT = re.compile(r"[\W_]{0,16}thought(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}", re.IGNORECASE)
 _QUOTES = frozenset(">\"'`\u201c\u201d\u2018\u2019«»(")
 
@@ -265,7 +267,7 @@ def _word_for_word(text: str, label: re.Match[str]) -> Found[str] | None:
 def _below(text: str, label: re.Match[str]) -> str:
     """What follows a label, without the end of a decoration that begins in front of it."""
     rest = text[label.end() :]
-    for mark in (*_MARKDOWN, "__", '"', "'"):
+    for mark in (*_MARKDOWN, "__", "_", '"', "'"):
         if label[0].count(mark) % 2:
             if rest.startswith(mark):
                 return rest[len(mark) :].strip()
