@@ -47,7 +47,7 @@ _THOUGHT = re.compile(r"[\W_]{0,16}thought(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\u
 _QUOTES = frozenset(">\"'`\u201c\u201d\u2018\u2019«»(")
 
 _WORD_FOR_WORD = re.compile(r"\s*(`{4,64})[^\n`]*\n")
-_FENCE = re.compile(r"```(?:[\w+-]*[ \t\r]*\n|(?:sql|sqlite|json|python)[ \t]+)?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:[\w+-]*[ \t\r]*\n|(?i:sqlite|sql|json|python)[ \t]+)?(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"```[\w+-]*\s*(?=\Z|[\W_]*thought)", re.IGNORECASE)
 _INVENTED = re.compile(r"^[\W_]{0,16}(?:observation|thought)(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a]", re.I | re.M)
 _INPUT = re.compile(r"[\W_]{0,16}action input[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}\s*", re.IGNORECASE)
@@ -61,6 +61,7 @@ _PAIRS = (
     *((mark, mark) for mark in (*_MARKDOWN, "__", "_", '"', "'")),
     *(("\u201c", "\u201d"), ("\u2018", "\u2019"), ("«", "»"), ("[", "]"), ("(", ")"), ("<", ">"), ("{", "}")),
 )
+_BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 _SENTENCE_ENDS = (".", "!", "?", "…", "\u3002", "\uff01", "\uff1f")
 
 
@@ -141,6 +142,12 @@ class Reader:
         action = self.undressed(action)
         if not action:
             raise NothingFound(NOTHING)
+        return self._single(action)
+
+    def _single(self, action: str) -> str:
+        begun = sum(action.count(template.ends[0]) for template in self._tools if template.closed)
+        if begun > 1 and not self._fits(action):
+            raise MalformedAction(f"Give one action at a time: you wrote {_shown(action)}.")
         return action
 
     def _first(self, text: str) -> tuple[str, str]:
@@ -165,6 +172,8 @@ class Reader:
     def _with_input(self, name: str, given: str) -> tuple[str, str]:
         if not self._takes_input:
             raise MalformedAction("An action here takes no 'Action Input:': write all of it on the line of 'Action:'.")
+        block = _FENCE.match(given)
+        given = block[1].strip() + given[block.end() :] if block else given
         if not given.startswith("{"):
             raise MalformedAction("Give the Action Input as a JSON object that holds the arguments by name.")
         end = end_of_object(given, 0)
@@ -179,6 +188,8 @@ class Reader:
         """
         if not further:
             return
+        if _is_open(action):
+            raise MalformedAction(f"Your action goes on below its line, with {_shown(further)}: write it on one line.")
         if any(self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
             raise MalformedAction(f"Give one action at a time: below your action you wrote {_shown(further)}.")
         plain = self.undressed(action)
@@ -238,7 +249,7 @@ class Reader:
                 found = []
         if len(found) > 1:
             raise MalformedAction(f"Give one action at a time: your answer holds {len(found)}.")
-        return found[0] if found else None
+        return Found(self._single(found[0].what), found[0].start, found[0].end) if found else None
 
 
 def _labels(text: str) -> list[re.Match[str]]:
@@ -280,8 +291,13 @@ def _is_quoted(text: str, start: int, end: int) -> bool:
     """Whether a part of a text stands in quotes or brackets."""
     before, after = _APOSTROPHE.sub("", text[:start]), text[end:]
     return any(before.count(mark) % 2 and mark in after for mark in "\"'`") or any(
-        before.count(mark) > before.count(close) and close in after for mark, close in ("[]", "{}", "()")
+        before.count(begin) > before.count(close) and close in after for begin, close in _BRACKETS
     )
+
+
+def _is_open(text: str) -> bool:
+    """Whether a bracket or a quote of a text is not closed."""
+    return text.count('"') % 2 > 0 or any(text.count(begin) > text.count(end) for begin, end in _BRACKETS)
 
 
 def _is_prose(text: str) -> bool:

@@ -34,7 +34,7 @@ MOST_ENDS = 8
 
 _TURN_ENDS = (
     *("</s>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|return|>", "<|call|>"),
-    "<end_of_turn>",
+    *("<|eot|>", "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
 )
 
 _ENDLESS = "No action found: your private thoughts do not end; close them and give your action."
