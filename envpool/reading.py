@@ -131,6 +131,7 @@ class Reader:
                 raise MalformedAction("Your block of code does not end: close it with ```.")
             if "```" in rest[block.end() :]:
                 raise MalformedAction("Give one action at a time: several blocks of code follow your 'Action:'.")
+            self._check_other(rest[block.end() :])
             action, further = block[1].strip(), ""
             if not self._writing.lines:
                 action, further = self._first(action)
@@ -190,8 +191,7 @@ class Reader:
             return
         if _is_open(action):
             raise MalformedAction(f"Your action goes on below its line, with {_shown(further)}: write it on one line.")
-        if any(self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
-            raise MalformedAction(f"Give one action at a time: below your action you wrote {_shown(further)}.")
+        self._check_other(further)
         plain = self.undressed(action)
         if plain.endswith(";") or self._is_closed(plain):
             return
@@ -200,6 +200,10 @@ class Reader:
                 f"Your action must end where it ends: below it you wrote {_shown(further)}. "
                 + ("Put all of it into a block of code." if self._writing.lines else "Give one action, on one line.")
             )
+
+    def _check_other(self, further: str) -> None:
+        if any(self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
+            raise MalformedAction(f"Give one action at a time: below your action you wrote {_shown(further.strip())}.")
 
     def _is_action(self, line: str) -> bool:
         """Whether a line is surely an action."""

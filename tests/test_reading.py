@@ -210,6 +210,7 @@ def test_the_official_answer_form_needs_no_label(name, written, action):
         ("webarena", "Action: click [1] click [2]", "one action at a time: you wrote 'click [1] click [2]'"),
         ("webarena", "```click [1] and click [2]```", "one action at a time"),
         ("webshop", "Action: search[red\nShirt.", "goes on below its line"),
+        ("maze", "Action: ```\nmove up\n```\nmove left", "below your action you wrote 'move left'"),
         ("maze", "Action: ```\nmove up", "does not end: close it with ```"),
         ("maze", "Action: move up\nAction Input: {}", "takes no 'Action Input:'"),
         ("maze", "Action: ...", "No action found"),
