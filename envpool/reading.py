@@ -23,7 +23,7 @@ from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
 from envpool.objects import end_of_object, on_one_line
 from envpool.spec import Alone, Writing
-from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, past_thoughts, without_tags
+from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, may_hold_tags, past_thoughts, without_tags
 
 LAYERS = 6
 """How many marks around an action are taken off."""
@@ -117,6 +117,8 @@ class Reader:
 
     def _holds_tags(self, rest: str, action: str) -> bool:
         """Whether every tag of private thoughts in what follows the label is a part of the action's text."""
+        if not may_hold_tags(rest):
+            return True
         tags = [tag for pattern in (OPENS, ENDS) for tag in pattern.finditer(rest)]
         if not tags:
             return True

@@ -75,6 +75,9 @@ def past_thoughts(text: str, find: Callable[[str], Found[T]]) -> tuple[str, T]:
         MalformedAction: it is not there, or the thoughts do not end.
     """
     text = _without_turn_end(text)
+    if not may_hold_tags(text):
+        found = find(text)
+        return text[: found.start].strip(), found.what
     begins = [0, *(tag.end() for tag in ENDS.finditer(text))]
     begins = [0, *begins[1:][-MOST_ENDS:]]
     trouble: MalformedAction | None = None
@@ -100,8 +103,15 @@ def past_thoughts(text: str, find: Callable[[str], Found[T]]) -> tuple[str, T]:
     raise trouble
 
 
+def may_hold_tags(text: str) -> bool:
+    """Whether a text holds what a tag begins with; most answers do not, and are read faster."""
+    return "<" in text or "[" in text or "\u25c1" in text
+
+
 def without_tags(text: str) -> str:
     """Takes the tags of private thoughts out of a text."""
+    if not may_hold_tags(text):
+        return text.strip()
     return ENDS.sub("", OPENS.sub("", text)).strip()
 
 
@@ -111,7 +121,9 @@ def _without_turn_end(text: str) -> str:
     while True:
         while end and text[end - 1].isspace():
             end -= 1
-        word = next((word for word in _TURN_ENDS if text.endswith(word, 0, end)), "")
+        word = ""
+        if text.endswith(">", 0, end):
+            word = next((word for word in _TURN_ENDS if text.endswith(word, 0, end)), "")
         if not word:
             return text[:end]
         end -= len(word)
