@@ -3,7 +3,8 @@
     types       tasks, steps, turns, trajectories
     errors      everything raised on purpose
     spec        an environment's card; the registry
-    formats     how thought and action are written; calls are its functions
+    formats     how thought and action are written; calls are its functions, reading finds the action in an answer,
+                thoughts and objects what is private and what is JSON in it
     policy      who answers: protocol, functions, experts; random_policy is the floor
     session     one live instance of an environment; transports/ says where it lives, replay brings it back
     dialects    how AgentGym's servers speak; server/ is such a server
@@ -34,7 +35,7 @@ from envpool.pool import EnvPool
 from envpool.random_policy import RandomPolicy
 from envpool.run import collect, run_sync
 from envpool.session import Transport
-from envpool.spec import Environment, EnvSpec, Tool, environments, get_spec, register
+from envpool.spec import Environment, EnvSpec, Tool, Writing, environments, get_spec, register
 from envpool.statistics import Statistics
 from envpool.types import Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
 
@@ -67,6 +68,7 @@ __all__ = [
     "Turn",
     "UnknownEnvironment",
     "UnknownTask",
+    "Writing",
     "collect",
     "environments",
     "get_spec",

@@ -35,9 +35,8 @@ _INT = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
-def one_line(text: str) -> str:
-    """Joins the lines of a text by spaces; what UTF-8 cannot write becomes a question mark."""
-    return " ".join(text.splitlines()).strip().encode("utf-8", "replace").decode("utf-8")
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""The line breaks that `json.dumps` leaves as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,16 @@ class _Type:
     wanted: str
     sample: Callable[[str], Any]
     read: Callable[[Any], Any]
-    """Turns an argument into the value that is written; raises ValueError if it is none of this type."""
+    """Turns an argument into what is written; raises ValueError, with words if the type is not the reason."""
+
+
+def _writable(text: str) -> str:
+    """What UTF-8 cannot write becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _read_text(value: Any) -> str:
-    return one_line(value if isinstance(value, str) else str(_read_scalar(value)))
+    return _writable(value) if isinstance(value, str) else str(_read_scalar(value))
 
 
 def _read_int(value: Any) -> int:
@@ -102,24 +106,31 @@ def _read_number(value: Any) -> int | float:
 def _read_list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError
-    return _read_items(value, DEEPEST)
+    return _read_items(value, 1)
 
 
 def _read_any(value: Any) -> Any:
     return _read_list(value) if isinstance(value, list) else _read_scalar(value)
 
 
-def _read_items(values: list[Any], levels: int) -> list[Any]:
-    if levels == 0:
-        raise ValueError
-    return [_read_items(v, levels - 1) if isinstance(v, list) else _read_scalar(v) for v in values]
+def _read_items(values: list[Any], level: int) -> list[Any]:
+    if level > DEEPEST:
+        raise ValueError(f"holds lists within lists, more than {DEEPEST} deep")
+    return [_read_items(value, level + 1) if isinstance(value, list) else _read_item(value) for value in values]
+
+
+def _read_item(value: Any) -> str | int | float:
+    try:
+        return _read_scalar(value)
+    except ValueError:
+        raise ValueError(f"holds {_shown(value)}: give texts, numbers or lists of these") from None
 
 
 def _read_scalar(value: Any) -> str | int | float:
     if isinstance(value, bool):
         return str(value)  # AgentGym's tool servers read JSON as Python does, which does not know `true`
     if isinstance(value, str):
-        return one_line(value)
+        return _writable(value)
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, int) and abs(value) < LARGEST:
@@ -139,15 +150,20 @@ _TYPES: Mapping[str, _Type] = {
 class Template:
     """The template of one tool, ready to be filled and matched.
 
+    Attributes:
+        fixed: the characters of an action that are always the same: the more, the more exact the template.
+
     Args:
         tool: the tool.
+        lines: whether line breaks in its arguments survive; they are spaces otherwise.
 
     Raises:
         EnvPoolError: the tool has no usable name, or its template cannot be read.
     """
 
-    def __init__(self, tool: Tool) -> None:
+    def __init__(self, tool: Tool, *, lines: bool = True) -> None:
         self.tool = tool
+        self._lines = lines
         self._pieces: list[str | Parameter | tuple[Parameter, ...]] = []
         end = 0
         for place in _PLACE.finditer(tool.template):
@@ -158,7 +174,9 @@ class Template:
             )
             end = place.end()
         self._pieces.append(tool.template[end:])
-        self._pattern = re.compile("".join(map(_pattern, self._pieces)))
+        self._pattern = re.compile("".join(map(_pattern, self._pieces)), re.DOTALL)
+        self._shape = re.compile(_shape(self._pieces), re.DOTALL)
+        self.fixed = "".join(piece for piece in self._pieces if isinstance(piece, str))
         self._check()
 
     def _parameter(self, field: str) -> Parameter:
@@ -189,13 +207,31 @@ class Template:
         return found
 
     @property
-    def literal(self) -> int:
-        """How many characters of the action are fixed: the more, the more exact the template."""
-        return sum(len(piece) for piece in self._pieces if isinstance(piece, str))
+    def tells(self) -> bool:
+        """Whether an action shows by its text that it is one of this tool."""
+        return bool(self.fixed.strip()) or all(parameter.type != "text" for parameter in self.parameters)
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The fixed texts that an action begins and ends with; the second is empty where an argument comes last."""
+        first, last = self._pieces[0], self._pieces[-1]
+        assert isinstance(first, str)  # for they begin and end with what stands outside braces
+        assert isinstance(last, str)
+        return first, "}" if not last and isinstance(self._pieces[-2:][0], tuple) else last
+
+    @property
+    def closed(self) -> bool:
+        """Whether a mark at its end shows that the action is complete, as in ``click[{label}]``."""
+        return len(self._pieces) > 1 and bool(self.ends[1]) and not self.ends[1][-1].isalnum()
+
+    def fits(self, text: str) -> bool:
+        """Whether a text is written like an action of this tool; never takes longer than to read it a few times."""
+        return self._shape.fullmatch(text) is not None
 
     def fill(self, arguments: Mapping[str, Any]) -> str:
         """Writes the action."""
-        return one_line("".join(_written(piece, arguments) for piece in self._pieces))
+        action = "".join(_written(piece, arguments) for piece in self._pieces)
+        return (action if self._lines else " ".join(action.splitlines())).strip()
 
     def match(self, action: str) -> Mapping[str, Any] | None:
         """Finds the arguments with which the template is written like `action`; None if there are none."""
@@ -223,13 +259,27 @@ def _pattern(piece: str | Parameter | tuple[Parameter, ...]) -> str:
     return {"int": f"({_INT.pattern})", "number": r"(-?[0-9.]+)"}.get(piece.type, "(.*?)")
 
 
+def _shape(pieces: Sequence[str | Parameter | tuple[Parameter, ...]]) -> str:
+    """Writes a pattern that never tries a second way: the text of an argument ends where the next fixed text begins."""
+    pattern, open_argument, filled = "", False, [piece for piece in pieces if piece != ""]
+    for place, piece in enumerate(filled):
+        if isinstance(piece, Parameter) and piece.type not in ("int", "number"):
+            open_argument = True
+            continue
+        part = re.escape(piece) if isinstance(piece, str) else _pattern(piece)
+        if open_argument:
+            part = f".*{part}" if place == len(filled) - 1 else f"(?>.*?{part})"
+        pattern, open_argument = pattern + part, False
+    return pattern + (".+" if open_argument else "")
+
+
 def _written(piece: str | Parameter | tuple[Parameter, ...], arguments: Mapping[str, Any]) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, Parameter):
-        return str(arguments[piece.name])
+        return str(arguments[piece.name]).strip()
     given = {parameter.name: arguments[parameter.name] for parameter in piece if parameter.name in arguments}
-    return json.dumps(given, ensure_ascii=False)
+    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(given, ensure_ascii=False))
 
 
 class Toolbox:
@@ -237,18 +287,20 @@ class Toolbox:
 
     Args:
         tools: the tools that the environment names; the first one serves as the example.
+        lines: whether line breaks in arguments survive (`Writing.lines`); those in the argument of ``act`` always do.
 
     Raises:
         EnvPoolError: two tools have the same name, or one cannot be used.
     """
 
-    def __init__(self, tools: Sequence[Tool]) -> None:
+    def __init__(self, tools: Sequence[Tool], *, lines: bool = True) -> None:
         tools = [*(tool for tool in tools if tool != ACT), ACT]
-        self._templates = {tool.name: Template(tool) for tool in tools}
+        self._templates = {tool.name: Template(tool, lines=lines or tool == ACT) for tool in tools}
         if len(self._templates) < len(tools):
             names = [tool.name for tool in tools]
             raise EnvPoolError(f"two tools have the same name: {', '.join(sorted(names))} (every toolbox has 'act')")
-        self._by_exactness = sorted(self._templates.values(), key=lambda template: -template.literal)
+        self._by_exactness = sorted(self._templates.values(), key=lambda template: -len(template.fixed))
+        self.telling = [template for template in self._by_exactness if template.tells]
 
     @property
     def names(self) -> Sequence[str]:
@@ -313,11 +365,9 @@ class Toolbox:
             if parameter.name in arguments:
                 try:
                     read[parameter.name] = _TYPES[parameter.type].read(arguments[parameter.name])
-                except ValueError:
-                    troubles.append(
-                        f"The argument {parameter.name!r} of {name} is {_shown(arguments[parameter.name])}, "
-                        f"not {_TYPES[parameter.type].wanted}."
-                    )
+                except ValueError as error:
+                    wrong = f"is {_shown(arguments[parameter.name])}, not {_TYPES[parameter.type].wanted}"
+                    troubles.append(f"The argument {parameter.name!r} of {name} {str(error) or wrong}.")
         if troubles:
             raise MalformedAction(f"{' '.join(troubles)} Call it as {self.signature(name)}.")
         action = self._templates[name].fill(read)
@@ -337,7 +387,7 @@ class Toolbox:
                     return Call(template.tool.name, read)
             except MalformedAction:
                 continue
-        return Call(ACT.name, {"action": one_line(action)})
+        return Call(ACT.name, {"action": _writable(action).strip()})
 
 
 def _shown(value: Any) -> str:
@@ -345,6 +395,5 @@ def _shown(value: Any) -> str:
         return repr(value if len(value) <= 40 else f"{value[:37]}...")
     if isinstance(value, int) and abs(value) >= LARGEST:
         return "too large a number"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    return "empty" if value is None else repr(value)
+    known = {list: "a list", dict: "an object", type(None): "nothing"}
+    return known.get(type(value)) or repr(value)

@@ -46,6 +46,9 @@ class Dialect:
         done: keys of which any says that the episode is over.
         actions: key of the possible actions in the answers; they are shown to the policy with every observation.
         action: how an action is sent, with ``{}`` where its text goes.
+        spelling: how the server spells what actions begin with, where the environment spells it another way.
+        offers: which actions the keys of the answer to ``/available_actions`` stand for: one for each text of a list,
+            in place of ``{}``, or one if the value is true. Empty if the answer is the list of actions itself.
         trouble: keys and values that mark an answer as a failure of the server.
         harmless: how the observation of such an answer starts if it is an answer to a bad action after all.
         closes: whether there is ``/close``. Where there is none, a session is kept and reset for the next episode.
@@ -67,6 +70,8 @@ class Dialect:
     done: Sequence[str] = ("done",)
     actions: str | None = None
     action: str = "{}"
+    spelling: Mapping[str, str] = field(default_factory=dict)
+    offers: Mapping[str, str] = field(default_factory=dict)
     trouble: Mapping[str, Any] = field(default_factory=dict)
     harmless: str | None = None
     closes: bool = False
@@ -125,6 +130,40 @@ class Dialect:
         counts = self.verdict is None or _get(answer, self.verdict) is True
         return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done)
 
+    def write_action(self, action: str) -> str:
+        """Writes an action as the server reads it."""
+        for ours, theirs in self.spelling.items():
+            if action.startswith(ours):
+                action = theirs + action.removeprefix(ours)
+        return self.action.replace("{}", action)
+
+    def read_action(self, text: str) -> str:
+        """Reads an action that a client wrote for the original server."""
+        before, _, after = self.action.partition("{}")
+        action = text.removeprefix(before).removesuffix(after)
+        for ours, theirs in self.spelling.items():
+            if action.startswith(theirs):
+                action = ours + action.removeprefix(theirs)
+        return action
+
+    def read_available(self, answer: Any) -> Sequence[str]:
+        """Finds the possible actions in the answer to ``/available_actions``.
+
+        Raises:
+            Unreadable: they are not there.
+        """
+        _complaint(answer)
+        found = answer
+        if self.offers and isinstance(answer, dict):
+            found = []
+            for key, action in self.offers.items():
+                value = _get(answer, key)
+                texts = value if isinstance(value, list) else [""] if value is True else []
+                found += [action.replace("{}", text) if isinstance(text, str) else text for text in texts]
+        if not isinstance(found, list) or not all(isinstance(action, str) for action in found):
+            raise Unreadable(f"the possible actions are {_short(answer)}, not a list of texts")
+        return [self.read_action(action) for action in found]
+
     def _check(self, answer: Any) -> None:
         _complaint(answer)
         if isinstance(answer, dict) and any(key in answer and answer[key] == self.trouble[key] for key in self.trouble):
@@ -182,7 +221,7 @@ DIALECTS: Mapping[str, Dialect] = {
         at_once=1,  # a reset takes most of a second, inside the event loop
         tasks=range(2620),
     ),
-    "babyai": Dialect(score="score", closes=True),
+    "babyai": Dialect(score="score", spelling={"pick up ": "pickup "}, closes=True),
     "maze": Dialect(base="/maze", index="game", tasks=range(26)),
     "movie": Dialect(**_TOOL_USE, tasks=range(238)),
     "sciworld": Dialect(
@@ -235,6 +274,7 @@ DIALECTS: Mapping[str, Dialect] = {
         index="session_id",
         first=0,
         observation="state",
+        offers={"has_search_bar": "search[shirt]", "clickables": "click[{}]"},  # any word can be searched for
         sessions=8000,
         at_once=2,  # a session copies the whole catalogue
         tasks=range(6910),

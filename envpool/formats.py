@@ -11,22 +11,21 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from envpool.calls import Toolbox
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
-from envpool.spec import EnvSpec, Tool
-
-FAILURES = 16
-"""How often text that looks like JSON and is none is passed over; each may take as long as the whole text to read."""
+from envpool.objects import objects
+from envpool.reading import Reader, tamed, word_for_word
+from envpool.spec import EnvSpec, Tool, Writing
+from envpool.thoughts import ENDS, OPENS, Found, NothingFound, past_thoughts, without_tags
 
 LONGEST_CODE = 20_000
 """Characters of a call that are given to Python's parser, whose memory and stack a longer one might exhaust."""
 
-_THOUGHT_ENDS = "</think>"
-"""What reasoning models write after their private thoughts, which may hold drafts of calls."""
+_ANY = Writing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +59,36 @@ class ActionFormat(Protocol):
 
 
 class ReAct:
-    r"""``Thought:\n...\n\nAction:\n...``, the format of AgentTraj."""
+    r"""``Thought:\n...\n\nAction:\n...``, the format of AgentTraj; `envpool.reading` says what is read.
+
+    Args:
+        tools: the environment's tools.
+        writing: what its actions may hold.
+    """
 
     name = "react"
     instructions = "Answer in this form, with exactly one action:\n\nThought:\n<why you act>\n\nAction:\n<the action>"
-    _ACTION = re.compile(r"^[ \t]*Action:", re.MULTILINE)
+
+    def __init__(self, tools: Sequence[Tool] = (), writing: Writing = _ANY) -> None:
+        self._reader = Reader(Toolbox(tools), writing)
 
     def render(self, thought: str, action: str) -> str:
-        """Writes an answer."""
-        return f"Thought:\n{thought}\n\nAction:\n{action}"
+        """Writes an answer; an action that would be misread stands in a block that is taken word for word."""
+        answer = f"Thought:\n{thought}\n\nAction:\n{action}"
+        try:
+            if self.parse(answer).action == action:
+                return answer
+        except MalformedAction:
+            pass  # which says that it would be misread
+        return f"Thought:\n{tamed(thought)}\n\nAction:\n{word_for_word(action)}"
 
     def parse(self, text: str) -> Parsed:
-        """Reads the first line after the one ``Action:``."""
-        parts = self._ACTION.split(text)
-        if len(parts) > 2:
-            raise MalformedAction(
-                f"Give one action at a time: {len(parts) - 1} lines of your answer start with 'Action:'."
-            )
-        lines = parts[1].splitlines() if len(parts) == 2 else []
-        action = next((line.strip() for line in lines if line.strip()), None)
-        if action is None:
-            raise MalformedAction("No action found: end your answer with a line 'Action:' and the action below it.")
-        return Parsed(parts[0].strip().removeprefix("Thought:").strip(), action)
+        """Reads the one action of the answer."""
+        return Parsed(*self._reader.read(text))
 
 
 REACT = ReAct()
+"""For an environment of which nothing is known; `format_for` makes one that knows its actions."""
 
 
 class FunctionCalling:
@@ -92,6 +96,7 @@ class FunctionCalling:
 
     Args:
         tools: the environment's tools.
+        writing: what its actions may hold.
     """
 
     name = "function_calling"
@@ -99,8 +104,8 @@ class FunctionCalling:
     _ARGUMENTS = ("arguments", "parameters", "input")
     _WRAPPING = re.compile(r"(```(json)?|<tool_call>)\s*\Z")
 
-    def __init__(self, tools: Sequence[Tool]) -> None:
-        self._tools = Toolbox(tools)
+    def __init__(self, tools: Sequence[Tool], writing: Writing = _ANY) -> None:
+        self._tools = Toolbox(tools, lines=writing.lines)
 
     @property
     def instructions(self) -> str:
@@ -120,24 +125,27 @@ class FunctionCalling:
 
     def parse(self, text: str) -> Parsed:
         """Reads the one call of the answer; also in the shapes of OpenAI, Llama, Qwen and AgentGym, and amid text."""
-        text = text.rpartition(_THOUGHT_ENDS)[2]
-        calls = []
-        for start, found in _objects(text):
-            if isinstance(found.get("tool_calls"), list) and found["tool_calls"]:
-                calls += [(start, one) for one in found["tool_calls"]]
-            elif any(key in found for key in self._NAMES):
-                calls.append((start, found))
-        if len(calls) != 1:
-            raise MalformedAction(
-                f"Give one function call at a time: your answer holds {len(calls)}."
-                if calls
-                else 'No function call found: answer with one JSON object that has a "name" and "arguments".'
-            )
-        start, call = calls[0]
+        before, call = past_thoughts(text, self._find)
         thought = call.get("thought") if isinstance(call, dict) else None
         if not isinstance(thought, str):
-            thought = self._WRAPPING.sub("", text[:start].strip())
-        return Parsed(thought.strip(), self._tools.action(*self._read(call)))
+            thought = self._WRAPPING.sub("", before)
+        return Parsed(without_tags(thought), self._tools.action(*self._read(call)))
+
+    def _find(self, text: str) -> Found[Any]:
+        calls: list[Found[Any]] = []
+        found, broken = objects(text)
+        for one in found:
+            if isinstance(one.value.get("tool_calls"), list) and one.value["tool_calls"]:
+                calls += [Found(call, one.start, one.end) for call in one.value["tool_calls"]]
+            elif any(key in one.value for key in self._NAMES):
+                calls.append(Found(one.value, one.start, one.end))
+        if len(calls) > 1:
+            raise MalformedAction(f"Give one function call at a time: your answer holds {len(calls)}.")
+        if not calls:
+            raise broken or NothingFound(
+                'No function call found: answer with one JSON object that has a "name" and "arguments".'
+            )
+        return calls[0]
 
     def _read(self, call: Any) -> tuple[str, Mapping[str, Any]]:
         if isinstance(call, dict) and isinstance(call.get("function"), dict):
@@ -148,44 +156,33 @@ class FunctionCalling:
             raise MalformedAction('Your function call has no name: give the function as text under "name".')
         arguments = next((call[key] for key in self._ARGUMENTS if key in call), None)
         if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments or "{}", strict=False)
-            except (ValueError, RecursionError):
-                arguments = "unreadable"
+            arguments = _object_in(arguments)
         if not isinstance(arguments, dict | None):
             raise MalformedAction(f'The "arguments" of {name[:40]} must be a JSON object that holds them by name.')
         return name.strip(), arguments or {}
 
 
+def _object_in(text: str) -> Any:
+    """Reads arguments that are given as text."""
+    text = text.strip()
+    if not text.startswith("{"):
+        return {} if text in ("", "null", "None") else text
+    found, broken = objects(text)
+    if broken:
+        raise broken
+    whole = len(found) == 1 and (found[0].start, found[0].end) == (0, len(text))
+    return found[0].value if whole else {} if not text[1:-1].strip() else text
+
+
 def _json(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
-    answer = json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False)
-    return answer.replace(_THOUGHT_ENDS, r"<\/think>")  # the same text in JSON
+    return _escaped(json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False))
 
 
-_DECODER = json.JSONDecoder(strict=False)
-_OBJECT = re.compile(r'\{\s*"')
-
-
-def _objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Finds the outermost JSON objects amid any text, and where they start.
-
-    Raises:
-        MalformedAction: there is an object that does not end, or that is nested too deeply.
-    """
-    start = failures = 0
-    while failures < FAILURES and (brace := _OBJECT.search(text, start)):
-        try:
-            found, start = _DECODER.raw_decode(text, brace.start())
-            yield brace.start(), found
-        except RecursionError:
-            raise MalformedAction("Your JSON is nested too deeply: give a flat object.") from None
-        except json.JSONDecodeError as error:
-            if error.msg.startswith("Unterminated string") or error.pos >= len(text):
-                raise MalformedAction("Your JSON object does not end: close its strings and braces.") from None
-            failures += 1
-            start = brace.start() + 1
-        except ValueError:  # a number of more digits than Python reads
-            raise MalformedAction("Your JSON holds a number with too many digits.") from None
+def _escaped(literals: str) -> str:
+    """Writes the tags of private thoughts in JSON or Python so that nobody else takes them for tags."""
+    for tags in (OPENS, ENDS):
+        literals = tags.sub(lambda tag: f"\\u{ord(tag[0][0]):04x}{tag[0][1:]}", literals)
+    return literals
 
 
 class CodeAsAction:
@@ -193,13 +190,14 @@ class CodeAsAction:
 
     Args:
         tools: the environment's tools.
+        writing: what its actions may hold.
     """
 
     name = "code_as_action"
     _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 
-    def __init__(self, tools: Sequence[Tool]) -> None:
-        self._tools = Toolbox(tools)
+    def __init__(self, tools: Sequence[Tool], writing: Writing = _ANY) -> None:
+        self._tools = Toolbox(tools, lines=writing.lines)
 
     @property
     def instructions(self) -> str:
@@ -220,17 +218,35 @@ class CodeAsAction:
 
     def parse(self, text: str) -> Parsed:
         """Reads the one call of the answer, in a fence or bare; it is taken apart, never run."""
-        text = text.rpartition(_THOUGHT_ENDS)[2]
+        before, (comment, call) = past_thoughts(text, self._find)
+        thought = "\n".join(part for part in (before, comment) if part)
+        return Parsed(without_tags(thought), self._tools.action(*self._bind(call)))
+
+    def _find(self, text: str) -> Found[tuple[str, ast.Call]]:
         fences = list(self._FENCE.finditer(text))
         if len(fences) > 1:
             raise MalformedAction(f"Give one call at a time: your answer holds {len(fences)} blocks of code.")
         if fences:
-            before, (comment, code) = text[: fences[0].start()].strip(), _split_comment(fences[0][1])
-            call = _only_call(code)
-        else:
-            before, comment, call = _bare_call(text)
-        thought = "\n".join(part for part in (before, comment) if part)
-        return Parsed(thought, self._tools.action(*self._bind(call)))
+            comment, code = _split_comment(fences[0][1])
+            return Found((comment, _only_call(code)), *fences[0].span())
+        return self._bare_call(text)
+
+    def _bare_call(self, text: str) -> Found[tuple[str, ast.Call]]:
+        """Reads an answer without a fence: all of it is the call, or else its last line."""
+        text = text.rstrip()
+        comment, code = _split_comment(text.strip("` \n\t"))
+        try:
+            return Found((comment, _only_call(code)), 0, len(text))
+        except MalformedAction:
+            before, _, last = text.rpartition("\n")
+            if not before.strip():
+                raise
+        call = _only_call(last.strip("` "))
+        starts = tuple(f"{name}(" for name in self._tools.names)
+        others = sum(line.strip().startswith(starts) for line in before.split("\n"))
+        if others:
+            raise MalformedAction(f"Give one call at a time: your answer holds {others + 1}.")
+        return Found(("", call), len(before), len(text))
 
     def _bind(self, call: ast.Call) -> tuple[str, Mapping[str, Any]]:
         if not isinstance(call.func, ast.Name):
@@ -248,9 +264,8 @@ class CodeAsAction:
 
 
 def _python(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
-    comment = "".join(f"# {line}\n" for line in thought.replace(_THOUGHT_ENDS, "</ think>").splitlines())
-    written = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items())
-    written = written.replace(_THOUGHT_ENDS, r"\x3c/think>")  # the same text in Python
+    comment = "".join(f"# {line}\n" for line in without_tags(thought).splitlines())
+    written = _escaped(", ".join(f"{argument}={value!r}" for argument, value in arguments.items()))
     return f"```python\n{comment}{name}({written})\n```"
 
 
@@ -262,29 +277,16 @@ def _split_comment(code: str) -> tuple[str, str]:
     return comment, "\n".join(lines[count:])
 
 
-def _bare_call(text: str) -> tuple[str, str, ast.Call]:
-    """Reads an answer without a fence: all of it is the call, or else its last line."""
-    text = text.strip().strip("`").strip()
-    comment, code = _split_comment(text)
-    try:
-        return "", comment, _only_call(code)
-    except MalformedAction:
-        before, _, last = text.rpartition("\n")
-        if not before:
-            raise
-        return before.strip(), "", _only_call(last.strip("` "))
-
-
 def _only_call(code: str) -> ast.Call:
     if len(code) > LONGEST_CODE:
-        raise MalformedAction(f"No function call found: give one call in at most {LONGEST_CODE} characters.")
+        raise NothingFound(f"No function call found: give one call in at most {LONGEST_CODE} characters.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of odd escapes; they are the model's affair
             body = ast.parse(code.strip().rstrip("`")).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         cause = getattr(error, "msg", None) or "it is too nested"
-        raise MalformedAction(f"No function call found: your code cannot be read ({cause}).") from None
+        raise NothingFound(f"No function call found: your code cannot be read ({cause}).") from None
     if len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Call):
         return body[0].value
     raise MalformedAction('Give exactly one call of one function, as in act(action="..."), and no other code.')
@@ -302,9 +304,9 @@ def _literal(node: ast.expr) -> Any:
 
 
 FORMATS: Mapping[str, Callable[[EnvSpec], ActionFormat]] = {
-    "react": lambda spec: REACT,
-    "function_calling": lambda spec: FunctionCalling(spec.tools),
-    "code_as_action": lambda spec: CodeAsAction(spec.tools),
+    "react": lambda spec: ReAct(spec.tools, spec.writing),
+    "function_calling": lambda spec: FunctionCalling(spec.tools, spec.writing),
+    "code_as_action": lambda spec: CodeAsAction(spec.tools, spec.writing),
 }
 """What makes a format for an environment, by the name that recipes call it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,13 +55,39 @@ ACT = Tool("act", "{action}", "takes one action, written as the instructions say
 """The one tool of an environment that names none."""
 
 
+class Alone(enum.Enum):
+    """Where an action is found that stands in an answer without a label ``Action:``."""
+
+    LINE = "a line that holds nothing else"
+    FENCE = "a block of code"
+    TAGS = "anywhere, between the fixed texts that a tool's action begins and ends with"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """What the text of an action may hold, by which `envpool.reading` tells it from what a model writes around it.
+
+    Attributes:
+        signs: what an action holds besides letters, digits and spaces, as in ``","``; any other character is
+            decoration, and several spaces are one. None if an action may hold anything.
+        lines: whether an action may have several lines. If not, line breaks in the argument of a tool are spaces.
+        begins: regular expression of how every action begins, where the tools do not show it.
+        alone: the official answer form of the environment, if it has no label; None if an action needs one.
+    """
+
+    signs: str | None = None
+    lines: bool = True
+    begins: str | None = None
+    alone: Alone | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """An environment's card.
 
     Attributes:
         name: how it is called in recipes and item ids.
-        version: changes whenever a task, a rule or a text changes.
+        version: changes whenever a task, a rule or what an observation says changes.
         summary: one line for tables.
         instructions: what a language model is told before the first observation, without the answer format.
         brief: the same in one line, for models trained from scratch, to which words mean nothing yet.
@@ -80,6 +107,7 @@ class EnvSpec:
         inline: True if every call returns within milliseconds and cannot hang; such an environment is stepped
             in the pool's own thread. Others get a worker thread per call.
         tools: its kinds of action, for the formats that call functions.
+        writing: what the text of an action may hold.
         deterministic: whether the same actions after the same reset are answered alike, every time. Only then may
             an episode that was cut off be played again from its start.
         served: True if it lives behind a server only; `make` then raises an error that says so.
@@ -103,6 +131,7 @@ class EnvSpec:
     extra: str | None = None
     inline: bool = False
     tools: Sequence[Tool] = (ACT,)
+    writing: Writing = Writing()
     deterministic: bool = True
     served: bool = False
 

@@ -73,6 +73,40 @@ def test_webarena_pays_for_the_verdict_only():
     assert DIALECTS["webarena"].read_step({**paid, "terminated": True}).score == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "action", "sent"),
+    [
+        ("babyai", "pick up red ball 1", "pickup red ball 1"),
+        ("babyai", "go to red ball 1", "go to red ball 1"),
+        ("babyai", "toggle and go through red locked door 1", "toggle and go through red locked door 1"),
+        ("weather", "finish with Action Input: {}", "Action: finish with Action Input: {}"),
+        ("webarena", "click [1]", "```click [1]```"),
+        ("textcraft", "get 1 {} \\1", "get 1 {} \\1"),
+    ],
+)
+def test_an_action_is_sent_as_the_original_server_spells_it_and_read_back(name, action, sent):
+    dialect = DIALECTS[name]
+    assert dialect.write_action(action) == sent
+    assert dialect.read_action(sent) == action
+    assert dialect.read_action(action) == action
+
+
+def test_possible_actions_are_a_list_or_what_the_dialect_offers():
+    assert DIALECTS["maze"].read_available(["move up"]) == ["move up"]
+    assert DIALECTS["babyai"].read_available(["pickup red ball 1", "drop"]) == ["pick up red ball 1", "drop"]
+    start = {"has_search_bar": True, "clickables": ["search"]}
+    assert DIALECTS["webshop"].read_available(start) == ["search[shirt]", "click[search]"]
+    product = {"has_search_bar": False, "clickables": ["back to search", "large"]}
+    assert DIALECTS["webshop"].read_available(product) == ["click[back to search]", "click[large]"]
+
+
+@pytest.mark.parametrize("answer", [{}, {"has_search_bar": True}, {"has_search_bar": 1, "clickables": [2]}, "a", [1]])
+def test_possible_actions_of_another_shape_are_unreadable(answer):
+    for name in ("webshop", "maze"):
+        with pytest.raises(Unreadable):
+            DIALECTS[name].read_available(answer)
+
+
 def test_every_environment_of_agentgym_has_a_dialect():
     assert set(DIALECTS) == {*EMBEDDED, *SERVED}
     with pytest.raises(UnknownEnvironment, match="did you mean 'webshop'"):

@@ -102,8 +102,8 @@ def test_react_answers_a_malformed_action_with_a_correction(text, words):
         REACT.parse(text)
 
 
-def test_react_takes_the_first_line_of_the_action():
-    assert REACT.parse("Action: move up\nand then down").action == "move up"
+def test_react_takes_all_lines_of_the_action():
+    assert REACT.parse("Action: move up\nand then down\n\nThat is all.").action == "move up\nand then down"
 
 
 @given(st.text())
@@ -117,7 +117,7 @@ def test_react_raises_nothing_but_a_correction(text):
 @given(st.text(), st.text())
 def test_react_keeps_one_line_actions(thought, action):
     line = " ".join(action.split())
-    if line and "Action:" not in thought and "Action:" not in line:
+    if line:
         assert REACT.parse(REACT.render(thought, line)).action == line
 
 

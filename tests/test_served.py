@@ -88,7 +88,7 @@ def test_tasks_are_drawn():
 )
 def test_instructions_say_how_an_action_is_written(name, syntax):
     assert syntax in SPECS[name].instructions
-    assert "one line" in SPECS[name].instructions  # all that ReAct reads
+    assert ("one line" in SPECS[name].instructions) is (name != "sqlgym")  # a query may have several
 
 
 @pytest.mark.parametrize("name", TOOL_SERVERS)

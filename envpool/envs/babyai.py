@@ -12,14 +12,15 @@ from functools import cache
 from importlib import resources
 
 from envpool.envs.babyai_world import LEVELS, BabyAI, facts
-from envpool.spec import EnvSpec, Tool
+from envpool.spec import EnvSpec, Tool, Writing
 from envpool.types import Split
 
 INSTRUCTIONS = """\
 You are an agent in a world of rooms on a grid, and you have to fulfil the goal you are given. You see a part of what \
 lies ahead of you, up to walls and closed doors. Every observation lists the objects in view, each with a number and \
-its place counted in steps from you: "grey key 2 (3 ahead, 1 left)" is the second nearest grey key. It also says how \
-far ahead the next wall or box is, and what you carry; you can carry one thing.
+its place counted in steps from you: "grey key 2 (3 ahead, 1 left)", also written "grey key 2 3 steps in front of you \
+and 1 steps to your left", is the second nearest grey key. It also says how far ahead the next wall or box is, and \
+what you carry; you can carry one thing.
 
 The actions are:
 - turn left
@@ -91,6 +92,7 @@ SPEC = EnvSpec(
     expert=_expert,
     extra="babyai",
     inline=True,
+    writing=Writing(signs=",", lines=False),
     tools=(
         Tool("go_to", "go to {object}", "walks to an object in view and faces it, as in 'red ball 1'"),
         Tool("pick_up", "pick up {object}", "walks to a key, ball or box in view and takes it"),

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts, Tool
+from envpool.spec import EnvSpec, Facts, Tool, Writing
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
 You are in a maze and want to reach the goal in as few moves as you can. Cells are written as row,column: rows are \
 counted from the top and columns from the left, so a move down adds 1 to the row and a move right adds 1 to the column.
 
-Before each move you are told the number of the maze, the cell of the goal, the cell you are in, and on which sides of \
-it there are walls. The number of a maze is its name: the same number is always the same maze. You never see a map.
+Before each move you are told the cell of the goal, the cell you are in, and on which sides of it there are walls. If \
+you are told the number of the maze as well, that is its name: the same number is always the same maze. You never see \
+a map.
 
 The actions are: move up, move down, move left, move right. Moving into a wall leaves you where you are and costs a \
 move. The game ends when you step onto the goal."""
@@ -267,5 +268,6 @@ SPEC = EnvSpec(
     task_type="size",
     expert=expert,
     inline=True,
+    writing=Writing(signs="", lines=False),
     tools=(Tool("move", "move {direction}", "moves one cell: up, down, left or right"),),
 )

@@ -20,7 +20,7 @@ from envpool.calls import Toolbox
 from envpool.dialects import DIALECTS
 from envpool.envs import served_tools as tools
 from envpool.errors import EnvPoolError
-from envpool.spec import Environment, EnvSpec, Tool
+from envpool.spec import Alone, Environment, EnvSpec, Tool, Writing
 from envpool.types import Split
 
 ALFWORLD = """\
@@ -30,8 +30,8 @@ and what is in a closed one only after you have opened it. You can hold one obje
 
 An action is one line. These are the forms: go to <place>; take <object> from <place>; put <object> in/on <place>; \
 open <place>; close <place>; use <lamp>; clean <object> with <sink>; heat <object> with <microwave>; \
-cool <object> with <fridge>; slice <object> with <knife>; examine <object or place>; inventory; look. For example: \
-take mug 1 from desk 2.
+cool <object> with <fridge>; slice <object> with <knife>; examine <place where you are, or object that you hold>; \
+inventory; look. For example: take mug 1 from desk 2.
 
 Every observation ends with the actions that are possible now; take one of them, word for word. "Nothing happens." \
 means that the action was not possible."""
@@ -53,11 +53,12 @@ You shop in a web shop for what the instruction in the first observation describ
 properties and options, below a certain price. Observations show the page as text, its parts separated by [SEP].
 
 There are two forms of action, each on one line:
-- search[<keywords>]: searches the shop. Possible only on the page that has the search bar.
+- search[<keywords>]: searches the shop, from any page.
 - click[<label>]: clicks a button, a product code or an option of the page, named as the page shows it.
 
 For example: search[red cotton shirt], then click[b07xyz1234] to open a product, click[red] and click[large] to choose \
-its options, and click[buy now]. Other buttons are "next >", "< prev" and "back to search". Buying ends the episode; \
+its options, and click[buy now]. Other buttons are "next >", "< prev", "back to search", "description", "features" and \
+"reviews". Buying ends the episode; \
 the score says how well the purchase fits, from 0 to 1."""
 
 WEBARENA = """\
@@ -80,9 +81,9 @@ SQLGYM = """\
 You answer a question about a database with one SQL query. The first observation describes the tables and their \
 columns, and asks the question.
 
-Your action is the query itself, in the dialect of SQLite, on one line, without a code fence and without comments. For \
-example: SELECT name FROM customer WHERE city = 'Oslo'. There is only one try. It is right if the query returns the \
-same rows as the right one, so select just what is asked for."""
+Your action is the query itself, in the dialect of SQLite. For example: SELECT name FROM customer WHERE city = 'Oslo'. \
+There is only one try. It is right if the query returns the same rows as the right one, so select just what is asked \
+for."""
 
 SEARCHQA = """\
 You answer a question and may look things up in Wikipedia first. The first observation asks the question.
@@ -153,6 +154,9 @@ def _eval_only(all_tasks: range, split: Split) -> Sequence[int]:
     return all_tasks if split is Split.EVAL else ()
 
 
+ONE_LINE = Writing(lines=False)
+
+
 def _card(name: str, *, tasks: Tasks = _by_fives, **card: Any) -> EnvSpec:
     all_tasks = DIALECTS[name].tasks
     assert all_tasks is not None
@@ -161,7 +165,7 @@ def _card(name: str, *, tasks: Tasks = _by_fives, **card: Any) -> EnvSpec:
     def of_split(split: Split) -> Sequence[int]:
         return tasks(all_tasks, Split(split))
 
-    defaults: Mapping[str, Any] = {"version": "1", "success_above": 0.99, "served": True}
+    defaults: Mapping[str, Any] = {"version": "1", "success_above": 0.99, "served": True, "writing": ONE_LINE}
     return EnvSpec(name=name, make=partial(_refuse, name), tasks=of_split, **{**defaults, **card})
 
 
@@ -185,6 +189,7 @@ _CARDS = (
         instructions=ALFWORLD,
         brief="Do the task in the household.",
         tools=tools.ALFWORLD,
+        writing=Writing(signs="/", lines=False),
         tasks=partial(_eval_from, 2420),
         max_turns=30,
     ),
@@ -207,6 +212,7 @@ _CARDS = (
         instructions=SCIWORLD.format(forms=_forms(tools.SCIWORLD)),
         brief="Do the science task.",
         tools=tools.SCIWORLD,
+        writing=Writing(signs="(),-", lines=False),
         max_turns=30,
         success_above=99.0,
         score_range=(-100.0, 100.0),
@@ -218,6 +224,7 @@ _CARDS = (
         instructions=SEARCHQA,
         brief="Answer the question.",
         tools=tools.SEARCHQA,
+        writing=Writing(alone=Alone.TAGS),
         tasks=partial(_eval_to, 51_713),
         max_turns=30,  # as AgentGym-RL evaluates; it trains with 5
     ),
@@ -243,6 +250,7 @@ _CARDS = (
         instructions=SQLGYM,
         brief="Write the query.",
         tools=tools.SQLGYM,
+        writing=Writing(begins=r"[A-Za-z(]|--|/\*", alone=Alone.FENCE),
         tasks=partial(_eval_from, 9428),
         max_turns=1,
     ),
@@ -278,6 +286,7 @@ _CARDS = (
         instructions=WEBARENA,
         brief="Do the task in the browser.",
         tools=tools.WEBARENA,
+        writing=Writing(lines=False, alone=Alone.FENCE),
         max_turns=25,
         deterministic=False,  # pages load as fast as they load, and the sites keep what was done to them
     ),
@@ -287,6 +296,7 @@ _CARDS = (
         instructions=WEBSHOP,
         brief="Buy what is asked for.",
         tools=tools.WEBSHOP,
+        writing=Writing(lines=False, alone=Alone.LINE),
         max_turns=10,
         deterministic=False,  # some prices are drawn anew for every session
     ),

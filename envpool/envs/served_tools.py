@@ -19,7 +19,7 @@ ALFWORLD = (
     Tool("heat", "heat {object} with {receptacle}", "heats what you hold, with a microwave"),
     Tool("cool", "cool {object} with {receptacle}", "cools what you hold, with a fridge"),
     Tool("slice", "slice {object} with {tool}", "cuts an object with a knife that you hold"),
-    Tool("examine", "examine {thing}", "looks closely at a place or an object"),
+    Tool("examine", "examine {thing}", "looks closely at the place where you are, or at the object you hold"),
     Tool("inventory", "inventory", "tells what you hold"),
     Tool("look", "look", "tells what is around you"),
 )
@@ -55,7 +55,7 @@ SCIWORLD = (
 )
 
 WEBSHOP = (
-    Tool("search", "search[{keywords}]", "searches the shop; only where the page has a search bar"),
+    Tool("search", "search[{keywords}]", "searches the shop, from any page"),
     Tool("click", "click[{label}]", "clicks a button, a product or an option of the page, named as it is shown"),
 )
 
@@ -76,7 +76,7 @@ WEBARENA = (
     ),
 )
 
-SQLGYM = (Tool("query", "{sql}", "runs one SQLite query, written on one line; what it returns is your answer"),)
+SQLGYM = (Tool("query", "{sql}", "runs one SQLite query; what it returns is your answer"),)
 
 SEARCHQA = (
     Tool("search", "<search>{query}</search>", "searches Wikipedia and shows the passages found"),

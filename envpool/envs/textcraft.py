@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from envpool.envs.textcraft_book import Ingredients, Recipe, book, depths, parse_recipe
 from envpool.errors import EnvPoolError, UnknownTask, did_you_mean
-from envpool.spec import EnvSpec, Facts, Tool
+from envpool.spec import EnvSpec, Facts, Tool, Writing
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -352,6 +352,7 @@ SPEC = EnvSpec(
     task_type="depth",
     expert=expert,
     inline=True,
+    writing=Writing(signs=",", lines=False),
     tools=(
         Tool("get", "get {number:int} {item}", "takes so many of a raw item from the world"),
         Tool(

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from importlib import resources
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts, Tool
+from envpool.spec import EnvSpec, Facts, Tool, Writing
 from envpool.types import Split, Step
 
 INSTRUCTIONS = """\
@@ -205,5 +205,6 @@ SPEC = EnvSpec(
     task_type="repeats",
     expert=expert,
     inline=True,
+    writing=Writing(signs="", lines=False),
     tools=(Tool("guess", "{word}", "guesses a word, its letters separated by spaces, as in 'p a n i c'"),),
 )

@@ -143,7 +143,7 @@ class Application:
             raise Refused(Kind.BAD_REQUEST, "'action' is missing or no text")
 
         async def work() -> Answer:
-            state = await self._table.step(number, _unwrap(self._dialect, action))
+            state = await self._table.step(number, self._dialect.read_action(action))
             return _answer({**_next(self._dialect, state), **await self._actions(number)})
 
         return await _once(self._table.answers(number), request, "step", work)
@@ -266,12 +266,6 @@ def _number(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise Refused(Kind.BAD_REQUEST, f"{name!r} is missing or no whole number")
     return value
-
-
-def _unwrap(dialect: Dialect, action: str) -> str:
-    """Takes off what the dialect puts around the text of an action."""
-    before, _, after = dialect.action.partition("{}")
-    return action.removeprefix(before).removesuffix(after)
 
 
 def _first(dialect: Dialect, number: int, state: State, actions: Mapping[str, Any]) -> Any:

@@ -227,8 +227,7 @@ class Worlds:
     def _step(self, words: Mapping[str, Any]) -> Any:
         world = self._world(words)
         _need(words, ("action",))
-        before, after = self._dialect.action.split("{}")
-        step = self._tried(world.environment.step, str(words["action"]).removeprefix(before).removesuffix(after))
+        step = self._tried(world.environment.step, self._dialect.read_action(str(words["action"])))
         gained = step.score - world.score
         world.observation, world.score, world.done = step.observation, step.score, step.done
         return self._standing(world, gained)

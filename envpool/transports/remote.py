@@ -330,7 +330,7 @@ class RemoteSession:
             EnvironmentFailed: the server does not answer, or with an error.
         """
         dialect = self._server.dialect
-        body = {"action": dialect.action.replace("{}", action)}
+        body = {"action": dialect.write_action(action)}
         return await self._call("/step", body, dialect.read_step, repeat=False)
 
     async def available_actions(self) -> Sequence[str]:
@@ -343,10 +343,11 @@ class RemoteSession:
         answer = await self._server.caller.call(
             route, None, method="GET", session=self.identity, repeat=True, patient=self._patient
         )
-        if not isinstance(answer, list) or not all(isinstance(action, str) for action in answer):
-            text = f"the server does not say which actions {self._spec.name} has"
-            raise ServerRefused(route, text, final=True)
-        return answer
+        try:
+            return self._server.dialect.read_available(answer)
+        except Unreadable as error:
+            text = f"the server does not say which actions {self._spec.name} has: {error}"
+            raise ServerRefused(route, text, final=True) from None
 
     async def aclose(self) -> None:
         """Ends the session on the server."""

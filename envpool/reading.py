@@ -1,0 +1,367 @@
+r"""How the action is found in an answer that writes it as text below the label ``Action:``.
+
+One rule, in five steps; what is not clear by then is answered with a correction, never with a part of an action:
+
+1. Private thoughts are taken off (`envpool.thoughts`), so that drafts in them do not count.
+2. The label may be decorated (``**Action:**``, ``### Action:``, ``- action:``) and, where no line begins with one,
+   stand within a line. There must be one. Where there is none, an environment's official answer form is read (`Alone`).
+3. What is in a block of code is the action. Otherwise the line is, with the lines of its JSON object or a following
+   ``Action Input:``; and all lines up to an empty one where actions may have several (`Writing.lines`).
+4. What stands further below may be an invented ``Observation:`` or sentences; anything else could be a part of the
+   action or a second one.
+5. Decoration is taken off: in environments that say which signs their actions hold (`Writing.signs`) everything else,
+   in others only what is around an action of one of the tools, and bold and back quotes around all of it.
+
+A block in four or more back quotes right below the label is taken word for word.
+"""
+
+from __future__ import annotations
+
+import re
+
+from envpool.calls import Toolbox
+from envpool.errors import MalformedAction
+from envpool.objects import end_of_object, on_one_line
+from envpool.spec import Alone, Writing
+from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, may_hold_tags, past_thoughts, without_tags
+
+LAYERS = 6
+"""How many marks around an action are taken off."""
+
+MOST_LINES = 64
+"""How many lines or blocks of an answer are searched for an action, so that a giant one takes no longer."""
+
+NOTHING = "No action found: end your answer with a line 'Action:' and the action below it."
+
+_MARK = r"[*_`\"'\u201d\u2019\])]{0,3}"  # what may close a decoration in front of the colon
+_LABEL = re.compile(
+    rf"^(?P<marks>(?:(?!\n)[\W_]){{0,16}}(?:\d{{1,2}}[.)](?:(?!\n)[\W_]){{1,8}})?)"
+    rf"action(?:[ \t]*\d{{1,3}})?{_MARK}[ \t]*[:\uff1a]"
+    r"|^[ \t]*(?P<heading>#{1,6}[ \t]*|\*\*|#{1,6}[ \t]*\*\*)action(?:\*\*)?[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INLINE = re.compile(
+    rf"(?:(?<![^\s.!?;,):|>])[*_`\"']{{0,3}}A(?:ction|CTION)|(?<=[.!?;] )[*_`]{{0,3}}action){_MARK}[ \t]*[:\uff1a]"
+)
+_THOUGHT = re.compile(r"[\W_]{0,16}thought(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}", re.IGNORECASE)
+_QUOTES = frozenset(">\"'`\u201c\u201d\u2018\u2019«»(")
+
+_WORD_FOR_WORD = re.compile(r"\s*(`{4,64})[^\n`]*\n")
+_FENCE = re.compile(r"```(?:[\w+-]*[ \t\r]*\n|(?i:sqlite|sql|json|python)[ \t]+)?(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"```[\w+-]*\s*(?=\Z|[\W_]*thought)", re.IGNORECASE)
+_INVENTED = re.compile(r"^[\W_]{0,16}(?:observation|thought)(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a]", re.I | re.M)
+_INPUT = re.compile(r"[\W_]{0,16}action input[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}\s*", re.IGNORECASE)
+_WITH_INPUT = "with Action Input:"
+_LINE = re.compile(r"[^\n]+")
+_APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
+_EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
+_LIST_MARK = re.compile(r"(?:[-+*•>]|\d{1,3}[.)])\s+(?=\S)")
+_MARKDOWN = ("***", "**", "*", "``", "`")
+_PAIRS = (
+    *((mark, mark) for mark in (*_MARKDOWN, "__", "_", '"', "'")),
+    *(("\u201c", "\u201d"), ("\u2018", "\u2019"), ("«", "»"), ("[", "]"), ("(", ")"), ("<", ">"), ("{", "}")),
+)
+_BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
+_SENTENCE_ENDS = (".", "!", "?", "…", "\u3002", "\uff01", "\uff1f")
+
+
+class Reader:
+    """Finds thought and action in answers for one environment.
+
+    Args:
+        tools: the environment's tools.
+        writing: what its actions may hold.
+    """
+
+    def __init__(self, tools: Toolbox, writing: Writing) -> None:
+        self._tools = tools.telling
+        self._writing = writing
+        self._other = None if writing.signs is None else re.compile(rf"[^\w{re.escape(writing.signs)} ]|_")
+        self._begins = re.compile(writing.begins) if writing.begins else None
+        self._takes_objects = any(template.ends[1] == "}" for template in self._tools)
+        self._takes_input = not self._tools or any(_WITH_INPUT in template.tool.template for template in self._tools)
+
+    def read(self, text: str) -> tuple[str, str]:
+        """Reads an answer: thought and action.
+
+        Raises:
+            MalformedAction: there is no readable action; the error's text is the correction to answer with.
+        """
+        before, action = past_thoughts(text, self._find)
+        if before.count("```") % 2:
+            before = _OPENING.sub("", before)
+        label = _THOUGHT.match(before)
+        return without_tags(before[label.end() :] if label else before), action
+
+    def _find(self, text: str) -> Found[str]:
+        labels = _labels(text)
+        if len(labels) == 1 and (block := _word_for_word(text, labels[0])):
+            return block
+        if self._writing.alone is Alone.TAGS and (found := self._alone(text)):
+            labelled = labels and not any(map(str.isalnum, text[labels[-1].end() : found.start]))
+            return Found(found.what, labels[-1].start() if labelled else found.start, found.end)
+        if len(labels) > 1:
+            raise MalformedAction(
+                f"Give one action at a time: {len(labels)} lines of your answer start with 'Action:'."
+            )
+        if not labels:
+            if found := self._alone(text):
+                return found
+            raise NothingFound(NOTHING)
+        label = labels[0]
+        rest = _below(text, label)
+        if text.count("```", 0, label.start()) % 2:  # the whole answer is in a block of code
+            rest = rest.partition("```")[0].rstrip()
+        action = self._action(rest)
+        return Found(action, label.start(), len(text) if self._holds_tags(rest, action) else label.end())
+
+    def _holds_tags(self, rest: str, action: str) -> bool:
+        """Whether every tag of private thoughts in what follows the label is a part of the action's text."""
+        if not may_hold_tags(rest):
+            return True
+        tags = [tag for pattern in (OPENS, ENDS) for tag in pattern.finditer(rest)]
+        if not tags:
+            return True
+        if self._is_closed(action):
+            return len(tags) == sum(len(pattern.findall(action)) for pattern in (OPENS, ENDS))
+        return len(tags) <= MOST_ENDS and all(_is_quoted(rest, tag.start(), tag.end()) for tag in tags)
+
+    def _action(self, rest: str) -> str:
+        if rest.startswith("```"):
+            block = _FENCE.match(rest)
+            if block is None:
+                raise MalformedAction("Your block of code does not end: close it with ```.")
+            if "```" in rest[block.end() :]:
+                raise MalformedAction("Give one action at a time: several blocks of code follow your 'Action:'.")
+            self._check_other(rest[block.end() :])
+            action, further = block[1].strip(), ""
+            if not self._writing.lines:
+                action, further = self._first(action)
+            self._check(action, further)
+        else:
+            invented = _INVENTED.search(rest)
+            action, further = self._first(rest[: invented.start()] if invented else rest)
+            self._check(action, further)
+        action = self.undressed(action)
+        if not action:
+            raise NothingFound(NOTHING)
+        return self._single(action)
+
+    def _single(self, action: str) -> str:
+        begun = sum(action.count(template.ends[0]) for template in self._tools if template.closed)
+        if begun > 1 and not self._fits(action):
+            raise MalformedAction(f"Give one action at a time: you wrote {_shown(action)}.")
+        return action
+
+    def _first(self, text: str) -> tuple[str, str]:
+        """Divides a text into the action, decoration included, and what stands below it."""
+        text = text.strip()
+        line, _, below = text.partition("\n")
+        below = below.lstrip()
+        given = _INPUT.match(below)
+        if given and "{" not in line:
+            return self._with_input(self.undressed(line), below[given.end() :])
+        if self._writing.lines and _WITH_INPUT not in line and not self._is_closed(self.undressed(line)):
+            gap = _EMPTY_LINE.search(text)
+            return (text[: gap.start()].strip(), text[gap.end() :].strip()) if gap else (text, "")
+        brace = line.find("{")
+        if brace >= 0 and (_WITH_INPUT in line or self._takes_objects):
+            end = end_of_object(text, brace)
+            if end > len(line):
+                tail, _, below = text[end:].partition("\n")
+                line = text[:brace] + on_one_line(text[brace:end]) + tail
+        return line.strip(), below.strip()
+
+    def _with_input(self, name: str, given: str) -> tuple[str, str]:
+        if not self._takes_input:
+            raise MalformedAction("An action here takes no 'Action Input:': write all of it on the line of 'Action:'.")
+        block = _FENCE.match(given)
+        given = block[1].strip() + given[block.end() :] if block else given
+        if not given.startswith("{"):
+            raise MalformedAction("Give the Action Input as a JSON object that holds the arguments by name.")
+        end = end_of_object(given, 0)
+        tail, _, below = given[end:].partition("\n")
+        return f"{name} {_WITH_INPUT} {on_one_line(given[:end])}{tail}".strip(), below.strip()
+
+    def _check(self, action: str, further: str) -> None:
+        """Makes sure that what stands below an action is neither a part of it nor another one.
+
+        Raises:
+            MalformedAction: it may be.
+        """
+        if not further:
+            return
+        if _is_open(action):
+            raise MalformedAction(f"Your action goes on below its line, with {_shown(further)}: write it on one line.")
+        self._check_other(further)
+        plain = self.undressed(action)
+        if plain.endswith(";") or self._is_closed(plain):
+            return
+        if not _is_prose(_EMPTY_LINE.split(further, 1)[0] if self._writing.lines else further.partition("\n")[0]):
+            raise MalformedAction(
+                f"Your action must end where it ends: below it you wrote {_shown(further)}. "
+                + ("Put all of it into a block of code." if self._writing.lines else "Give one action, on one line.")
+            )
+
+    def _check_other(self, further: str) -> None:
+        if any(self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
+            raise MalformedAction(f"Give one action at a time: below your action you wrote {_shown(further.strip())}.")
+
+    def _is_action(self, line: str) -> bool:
+        """Whether a line is surely an action."""
+        plain = self.undressed(line) if line.strip() else ""
+        return any(template.fits(text) for template in self._tools for text in (plain, plain.lower()))
+
+    def _is_closed(self, action: str) -> bool:
+        return any(template.closed and template.fits(action) for template in self._tools)
+
+    def undressed(self, text: str) -> str:
+        """Takes decoration off an action, as far as it cannot be a part of it."""
+        text = text.strip()
+        if self._other is not None:
+            listed = _LIST_MARK.match(text)
+            return " ".join(self._other.sub("", " ".join(text[listed.end() if listed else 0 :].split())).split())
+        plain = text
+        for _ in range(LAYERS):
+            if self._fits(plain):
+                return plain
+            plain = _one_layer_less(plain)
+        if self._fits(plain):
+            return plain
+        for mark in _MARKDOWN:
+            text = _without_pair(text, mark)
+        return text
+
+    def _fits(self, text: str) -> bool:
+        if self._begins is not None:
+            return self._begins.match(text) is not None
+        return any(template.fits(text) for template in self._tools)
+
+    def _alone(self, text: str) -> Found[str] | None:
+        """Finds an action that has no label, in the official form of the environment."""
+        match self._writing.alone:
+            case Alone.LINE:
+                ends = [template.ends for template in self._tools]
+                lines = [line for line in _LINE.finditer(text) if any(a in line[0] and b in line[0] for a, b in ends)]
+                found = [Found(self.undressed(line[0]), *line.span()) for line in lines[:MOST_LINES]]
+                found = [one for one in found if self._is_closed(one.what)]
+            case Alone.FENCE:
+                blocks = [Found(block[1].strip(), *block.span()) for block in _FENCE.finditer(text)]
+                found = [Found(self.undressed(one.what), one.start, one.end) for one in blocks[:MOST_LINES] if one.what]
+                found = [one for one in found if self._fits(one.what)] or found
+            case Alone.TAGS:
+                found = [one for template in self._tools for one in _between(text, *template.ends)]
+            case None:
+                found = []
+        if len(found) > 1:
+            raise MalformedAction(f"Give one action at a time: your answer holds {len(found)}.")
+        return Found(self._single(found[0].what), found[0].start, found[0].end) if found else None
+
+
+def _labels(text: str) -> list[re.Match[str]]:
+    """The labels of a text; quoted ones count only if there is no other, and those within a line come last."""
+    plain: list[re.Match[str]] = []
+    quoted: list[re.Match[str]] = []
+    end = 0
+    for label in _LABEL.finditer(text):
+        if label.start() >= end:
+            (quoted if _QUOTES.intersection(label["marks"] or "") else plain).append(label)
+            block = _word_for_word(text, label)
+            end = block.end if block else label.end()
+    return plain or quoted or list(_INLINE.finditer(text))
+
+
+def _word_for_word(text: str, label: re.Match[str]) -> Found[str] | None:
+    """The block in four or more back quotes right below a label."""
+    opening = _WORD_FOR_WORD.match(text, label.end())
+    end = text.find(f"\n{opening[1]}", opening.end() - 1) if opening else -1
+    if opening is None or end < 0:
+        return None
+    action = text[opening.end() : end].strip()
+    return Found(action, label.start(), end + 1 + len(opening[1])) if action else None
+
+
+def _below(text: str, label: re.Match[str]) -> str:
+    """What follows a label, without the end of a decoration that begins in front of it."""
+    rest = text[label.end() :]
+    for mark in (*_MARKDOWN, "__", "_", '"', "'"):
+        if label[0].count(mark) % 2:
+            if rest.startswith(mark):
+                return rest[len(mark) :].strip()
+            line, gap, below = rest.lstrip().partition("\n")
+            return (line.rstrip().removesuffix(mark) + gap + below).strip()
+    return rest.strip()
+
+
+def _is_quoted(text: str, start: int, end: int) -> bool:
+    """Whether a part of a text stands in quotes or brackets."""
+    before, after = _APOSTROPHE.sub("", text[:start]), text[end:]
+    return any(before.count(mark) % 2 and mark in after for mark in "\"'`") or any(
+        before.count(begin) > before.count(close) and close in after for begin, close in _BRACKETS
+    )
+
+
+def _is_open(text: str) -> bool:
+    """Whether a bracket or a quote of a text is not closed."""
+    return text.count('"') % 2 > 0 or any(text.count(begin) > text.count(end) for begin, end in _BRACKETS)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text is sentences, or holds no words at all."""
+    text = text.strip()
+    words = any(map(str.isalnum, text))
+    return not words or (not text[0].islower() and text.rstrip("*_\"')\u201d").endswith(_SENTENCE_ENDS))
+
+
+def _one_layer_less(text: str) -> str:
+    """Takes the outermost decoration off."""
+    for begin, end in _PAIRS:
+        if len(text) > len(begin) + len(end) and text.startswith(begin) and text.endswith(end):
+            return text[len(begin) : -len(end)].strip()
+    mark = _LIST_MARK.match(text)
+    return text[mark.end() :] if mark else text.rstrip(".,;:!").rstrip()
+
+
+def _without_pair(text: str, mark: str) -> str:
+    inner = text[len(mark) : -len(mark)]
+    wrapped = text.startswith(mark) and text.endswith(mark) and inner.strip() and mark not in inner
+    return inner.strip() if wrapped else text
+
+
+def _between(text: str, begin: str, end: str) -> list[Found[str]]:
+    """Finds what stands from a fixed text to another one, both included.
+
+    Raises:
+        MalformedAction: it does not end.
+    """
+    found: list[Found[str]] = []
+    start = text.find(begin)
+    while start >= 0:
+        stop = text.find(end, start + len(begin))
+        if stop < 0:
+            raise MalformedAction(f"Your action does not end: write {begin}...{end}.")
+        stop += len(end)
+        found.append(Found(text[start:stop], start, stop))
+        start = text.find(begin, stop)
+    return found
+
+
+def _shown(text: str) -> str:
+    line = text.partition("\n")[0]
+    return repr(line if len(line) <= 40 else f"{line[:37]}...")
+
+
+def word_for_word(action: str) -> str:
+    """Writes an action as a block that is taken word for word."""
+    longest = max((len(run) for run in re.findall("`+", action)), default=0)
+    marks = "`" * max(4, longest + 1)
+    return f"{marks}\n{action}\n{marks}"
+
+
+def tamed(thought: str) -> str:
+    """Writes a thought so that nothing in it is taken for a label or for the end of private thoughts."""
+    return _INLINE.sub(_dashed, _LABEL.sub(_dashed, without_tags(thought)))
+
+
+def _dashed(label: re.Match[str]) -> str:
+    return f"({label[0].strip()[:-1]})"
