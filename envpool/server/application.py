@@ -87,7 +87,7 @@ class Application:
         self._callers = callers
         self._answers = Answers(table.shelf, 2 * table.max_sessions)  # to requests that create and close
         self.app = FastAPI(title=spec.name, openapi_url=None, docs_url=None, redoc_url=None, lifespan=self._running)
-        self.app.state.sessions = table
+        self.app.state.sessions, self.app.state.max_body = table, self._max_body
         self._add_routes()
 
     def _add_routes(self) -> None:
@@ -229,18 +229,15 @@ class Application:
         kind = request.headers.get("content-type")
         if kind is not None and kind.partition(";")[0].strip().lower() != "application/json":
             raise Refused(Kind.NOT_JSON, f"the request is of the type {kind!r:.80}: send application/json")
-        too_large = Refused(Kind.TOO_LARGE, f"the body of the request has more than {self._max_body:,} bytes")
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body:
-            raise too_large
+        self._check_size(int(length) if length.isdecimal() else 0)
         content, more = bytearray(), True
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise Refused(Kind.BAD_REQUEST, "the request ended early")
             content += message.get("body", b"")
-            if len(content) > self._max_body:
-                raise too_large
+            self._check_size(len(content))
             more = message.get("more_body", False)
         if not content:
             return {}
@@ -253,6 +250,10 @@ class Application:
         if not isinstance(body, dict):
             raise Refused(Kind.BAD_REQUEST, "the request is no JSON object")
         return body
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body:
+            raise Refused(Kind.TOO_LARGE, f"the body of the request has more than {self._max_body:,} bytes")
 
     def _asked(self, request: Request) -> int:
         name = self._dialect.session

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 LONGEST_HEAD = 2**14
 """Bytes of a request without its body, at most; Node.js has the same."""
 
-MOST_HEADERS = 100
-"""How many headers a request may have; Apache has the same."""
+MOST_PARTS = 100
+"""How many headers and chunks a request may have; Apache has the same for headers."""
 
 REQUEST_SECONDS = 10.0
 """How long a request may take to come in, and a new connection to send one."""
@@ -30,14 +30,17 @@ OTHER_FILES = 64
 AT_ONCE = 8
 """How many connections are accepted before those too many are hung up on, which takes some rounds of the event loop."""
 
-HELD = 2**23
+HELD = 2**22
 """Bytes that all connections may hold together: requests that are not complete, and answers that are not read."""
+
+LARGEST = 8
+"""How many of the largest requests they may hold, if that is more."""
 
 COST = 12_000
 """Bytes of memory that a request takes besides its own, about: its parser, its task and what they remember."""
 
 PIECE = 256
-"""Bytes that are parsed at once, so that few requests are begun before the first of them is answered."""
+"""Bytes that are parsed at once, bodies apart, so that few requests are begun before the first of them is answered."""
 
 
 def most_connections(max_sessions: int) -> int:
@@ -55,16 +58,16 @@ class Connections:
 
     Args:
         most: how many connections there may be.
-        limit: bytes that all of them may hold.
+        max_body: bytes of the body of a request, at most.
 
     Attributes:
         held: bytes that they hold now.
     """
 
-    def __init__(self, most: int, limit: int = HELD) -> None:
+    def __init__(self, most: int, max_body: int) -> None:
         self.held = 0
         self._most = most
-        self._limit = limit
+        self._limit = max(HELD, LARGEST * max_body)
         self._holding: dict[Connection, int] = {}
         self._idle: dict[Connection, None] = {}
 
@@ -117,7 +120,7 @@ class Connection(HttpToolsProtocol):
         self._unparsed = bytearray()
         self._parsed = self._waiting = 0  # bytes of the request that comes in, and of those not yet taken
         self._unfinished = 0  # bytes that came since the last whole head or piece of a body
-        self._headers = 0  # of the request that comes in
+        self._parts = self._left = 0  # of the request that comes in: headers and chunks, bytes of its body to come
         self._new = True  # no request has begun yet
         self._inside = self._in_head = False  # of a request
         self._unanswered = 0  # requests
@@ -131,16 +134,24 @@ class Connection(HttpToolsProtocol):
         self._account()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
+        """Forgets the connection and all that came."""
         self._timer = _stop(self._timer)
         self._reader = _stop(self._reader)
         self._everyone.forget(self)
+        self._drop_input()
         super().connection_lost(exc)
 
     def abort(self) -> None:
         """Hangs up at once."""
+        self._drop_input()
         self._everyone.forget(self)
         self.transport.abort()
+
+    def _drop_input(self) -> None:
+        """Frees what came, which might be garbage of the slow kind otherwise: the connection is part of a circle."""
+        self._unparsed.clear()
+        if self.cycle is not None and not self.pipeline:
+            self.cycle.body = bytearray()
 
     def data_received(self, data: bytes) -> None:
         """Parses what came, up to the end of a request that has to be answered first."""
@@ -149,12 +160,13 @@ class Connection(HttpToolsProtocol):
 
     def _parse(self) -> None:
         while self._unparsed and not self._busy and not self.transport.is_closing():
-            piece = bytes(self._unparsed[:PIECE])
-            del self._unparsed[:PIECE]
+            size = PIECE if self._in_head else max(PIECE, self._left)
+            piece = bytes(self._unparsed[:size])
+            del self._unparsed[:size]
             self._parsed += len(piece)
             self._unfinished += len(piece)
             super().data_received(piece)
-            if (self._unfinished > LONGEST_HEAD or self._headers > MOST_HEADERS) and not self.transport.is_closing():
+            if (self._unfinished > LONGEST_HEAD or self._parts > MOST_PARTS) and not self.transport.is_closing():
                 self._refuse("431 Request Header Fields Too Large")
         self._account()
 
@@ -206,17 +218,20 @@ class Connection(HttpToolsProtocol):
             return
         if begun:
             self.cycle.disconnected = True  # the application has nothing more to say
+        self._unparsed.clear()
         self.transport.write(f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
         self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._new, self._inside, self._in_head, self._headers = False, True, True, 0
+        self._new, self._inside, self._in_head, self._parts, self._left = False, True, True, 0, 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Counts the headers, those that follow a body included."""
-        self._headers += 1
+        self._parts += 1
+        if name.lower() == b"content-length":
+            self._left = int(value)  # the parser has seen that it is a number
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -227,9 +242,14 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():  # its body would be taken for a request
             self.cycle.keep_alive = False
 
+    def on_chunk_header(self) -> None:
+        """Counts the chunks: tiny ones cost much time."""
+        self._parts += 1
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body, whose length the application limits."""
         self._unfinished = 0
+        self._left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -249,7 +269,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The next request has its turn; what is left of an answered one is of no interest."""
         self._unanswered -= 1
-        if not self.pipeline:
+        if not self.pipeline:  # else the cycle is that of another request
             self.cycle.body = bytearray()
         super().on_response_complete()
         self._parse()

@@ -172,7 +172,7 @@ def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_
             if self.started:
                 print(ready, flush=True)
 
-    everyone = Connections(most_connections(app.state.sessions.max_sessions))
+    everyone = Connections(most_connections(app.state.sessions.max_sessions), app.state.max_body)
     server = Server(
         uvicorn.Config(
             app,
