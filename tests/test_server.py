@@ -719,7 +719,9 @@ def test_sigterm_ends_a_server_with_a_worker_that_hangs(odd):
 
 def test_sigterm_in_the_middle_of_a_request_is_no_error():
     with serving("maze", "--port", "0") as process, connected(process) as half_sent:
-        half_sent.sendall(b"POST /maze/create HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        half_sent.sendall(
+            b"POST /maze/create HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
         assert half_sent.recv(100).startswith(b"HTTP/1.1 100")
         process.terminate()
         assert b"503 Service Unavailable" in half_sent.recv(1000)
@@ -797,7 +799,7 @@ async def accepting():
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with listening(app, connections.Connections(10)) as connect:
+    async with listening(app, connections.Connections(10, 1000)) as connect:
         yield connect
 
 

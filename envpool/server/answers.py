@@ -151,8 +151,7 @@ class Answers:
         if answer.status != 200:  # "not now" is no answer to keep
             self._kept.pop(name, None)
         elif self._kept.get(name) is kept:  # the session may have ended meanwhile
-            self._shelf.put(kept, answer)
-            self._trim_bytes()
+            self._keep(kept, answer)
         return answer
 
     def clear(self) -> None:
@@ -168,14 +167,16 @@ class Answers:
                 return
             self._shelf.drop(self._kept.pop(oldest))
 
-    def _trim_bytes(self) -> None:
-        if self._most is None:
-            return
-        left = self._most
-        for kept in reversed(self._kept.values()):  # the latest is the one that is most likely asked for
-            left -= len(kept.answer.body) if kept.answer else 0
-            if left < 0:
-                self._shelf.drop(kept)
+    def _keep(self, kept: _Kept, answer: Answer) -> None:
+        if self._most is not None:
+            left = self._most - len(answer.body)
+            if left < 0:  # too much by itself: it must not cost the others
+                return
+            for other in reversed(self._kept.values()):  # the latest are most likely asked for
+                left -= len(other.answer.body) if other.answer else 0
+                if left < 0:
+                    self._shelf.drop(other)
+        self._shelf.put(kept, answer)
 
 
 async def _repeated(earlier: _Kept, asked: bytes) -> Answer:
