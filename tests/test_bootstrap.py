@@ -74,9 +74,26 @@ def test_it_holds_the_mean_has_a_width_and_knows_no_direction(differences):
     low, high = paired_bootstrap(differences)
     assert low <= fmean(differences) <= high
     assert low < high
-    assert paired_bootstrap([-d for d in differences]) == pytest.approx((-high, -low), abs=1e-9)
+    assert paired_bootstrap([-d for d in differences]) == (-high, -low)
     narrow_low, narrow_high = difference_interval(differences)
     assert low <= narrow_low < narrow_high <= high
+
+
+@pytest.mark.parametrize(
+    "differences", [[1.0, 0.875, -1.0], [-1.0, 0.875, 1.0], [0.5, 0.25, -0.25, -1.0], [1e-9, -1.0], [3.0, -5.0, 0.1]]
+)
+def test_with_all_signs_changed_the_limits_are_exactly_those_of_the_other_side(differences):
+    for limits in (paired_bootstrap, difference_interval):
+        low, high = limits(differences)
+        assert limits([-d for d in differences]) == (-high, -low)
+
+
+def test_no_random_set_has_a_direction():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        differences = rng.choice([rng.uniform(-1, 1, 40), rng.integers(-8, 9, 40) / 8])[: rng.integers(2, 40)]
+        low, high = paired_bootstrap(differences.tolist())
+        assert paired_bootstrap((-differences).tolist()) == (-high, -low)
 
 
 def test_differences_that_are_all_alike_leave_a_width_and_none_leaves_all_open():
