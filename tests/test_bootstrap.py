@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 from statistics import fmean
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from test_statistics import holds
@@ -106,3 +107,10 @@ def test_thousands_of_tasks_are_no_trouble():
     low, high = paired_bootstrap(scores.tolist())
     student = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
     assert (low, high) == pytest.approx((student.low, student.high), abs=2e-4)
+
+
+@pytest.mark.skipif("HYPOTHESIS_PROFILE" in os.environ, reason="a profile was asked for")
+def test_examples_are_the_same_in_every_run():
+    assert settings.default.derandomize
+    assert settings.default.database is None
+    assert settings.default.deadline is None
