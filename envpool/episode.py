@@ -146,6 +146,7 @@ async def _take_turn(
     policy_seconds = trio.current_time() - asked
     try:
         action = rules.format.parse(completion.text).action
+        rules.spec.check_length(action)
     except MalformedAction as malformed:
         rules.recorder.corrections += 1
         record.turns.append(Turn(completion, None, str(malformed), record.score, True, policy_seconds))

@@ -7,10 +7,16 @@ values, a remote one the messages).
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+import trio
 
 from envpool.errors import EnvPoolError, PolicyFailed
 from envpool.formats import ActionFormat
@@ -75,35 +81,130 @@ class Policy(Protocol):
         """Opens the actor of one episode."""
 
 
-PolicyFunction = Callable[[Sequence[Message]], Awaitable[str]]
-"""The simplest policy: an async function from the conversation so far to the answer."""
+PolicyFunction = Callable[[Sequence[Message]], Awaitable[str] | str]
+"""The simplest policy: a function, async or not, from the conversation so far to the answer."""
+
+LEAVING_SECONDS = 5.0
+"""How long functions of asyncio may take to end when a run does."""
 
 
 class FunctionPolicy:
-    """Makes a policy of an async function that is given the conversation and returns the answer."""
+    """Makes a policy of a function that is given the conversation and returns the answer.
+
+    An async function runs in trio, like the pool. One that turns out to need asyncio is called again in a loop of
+    asyncio, in a thread of its own, and so are all further calls of the run. A function that is not async is called in
+    a thread, one call at a time.
+    """
 
     def __init__(self, function: PolicyFunction, name: str | None = None) -> None:
         self._function = function
         self.name = name or str(getattr(function, "__name__", "function"))
+        call = getattr(function, "__call__", None)  # noqa: B004 - that of an object may be async
+        self._plain = not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call))
+        self._one_at_a_time = trio.CapacityLimiter(1)
+        self._asyncio: _AsyncioThread | None = None
+        self._runs = 0
 
-    def running(self, load: Load) -> AbstractAsyncContextManager[None]:
-        """Nothing to start."""
-        return nullcontext()
+    @asynccontextmanager
+    async def running(self, load: Load) -> AsyncIterator[None]:
+        """Ends what the function does in asyncio when the run ends."""
+        self._runs += 1
+        try:
+            yield
+        finally:
+            self._runs -= 1
+            if self._asyncio is not None and not self._runs:
+                thread, self._asyncio = self._asyncio, None
+                with trio.CancelScope(shield=True):
+                    await thread.aclose()
 
     @asynccontextmanager
     async def actor(self, episode: Episode) -> AsyncIterator[Actor]:
         """Opens an actor that remembers the conversation."""
-        yield _FunctionActor(self._function)
+        yield _FunctionActor(self._answer)
+
+    async def _answer(self, conversation: Sequence[Message]) -> object:
+        found: object = None
+        if self._plain:
+            (found,) = await trio.to_thread.run_sync(
+                lambda: (self._function(conversation),),  # trio refuses to return what can be awaited
+                abandon_on_cancel=True,
+                limiter=self._one_at_a_time,
+            )
+            if not inspect.isawaitable(found):
+                return found
+        if self._asyncio is None:
+            try:
+                return await (found if inspect.isawaitable(found) else self._called(conversation))
+            except (RuntimeError, TypeError) as error:
+                if not _needs_asyncio(error):
+                    raise
+            self._asyncio = self._asyncio or _AsyncioThread()
+        elif inspect.iscoroutine(found):
+            found.close()  # it is made anew in the loop that it needs
+        return await self._asyncio.call(self._called, conversation)
+
+    async def _called(self, conversation: Sequence[Message]) -> object:
+        found = self._function(conversation)
+        return await found if inspect.isawaitable(found) else found
+
+
+def _needs_asyncio(error: Exception) -> bool:
+    """Whether a function failed because it wants asyncio, in the words of asyncio and trio."""
+    return str(error) == "no running event loop" or "unrecognized yield message" in str(error)
+
+
+class _AsyncioThread:
+    """A loop of asyncio in a thread."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="asyncio policy", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await self._end.wait()
+
+    async def call(self, function: Callable[[Sequence[Message]], Awaitable[object]], what: Sequence[Message]) -> object:
+        """Calls an async function there; cancelling the call cancels the function."""
+        token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+        async def work() -> object:
+            try:
+                return await function(what)
+            except (SystemExit, KeyboardInterrupt) as error:  # would end the loop and leave all others waiting
+                raise PolicyFailed("act", f"the policy raised {type(error).__name__}") from error
+
+        def tell(future: Future[object]) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        future.add_done_callback(tell)
+        try:
+            await done.wait()
+        except trio.Cancelled:
+            future.cancel()
+            raise
+        return future.result()
+
+    async def aclose(self) -> None:
+        """Cancels what still runs and ends the loop; a function that does not let itself be cancelled is left alone."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        await trio.to_thread.run_sync(self._thread.join, LEAVING_SECONDS)
 
 
 class _FunctionActor:
-    def __init__(self, function: PolicyFunction) -> None:
-        self._function = function
+    def __init__(self, answer: Callable[[Sequence[Message]], Awaitable[object]]) -> None:
+        self._answer = answer
         self._conversation: list[Message] = []
 
     async def act(self, observation: str) -> Completion:
         self._conversation.append(Message("user", observation))
-        text = await self._function(tuple(self._conversation))
+        text = await self._answer(tuple(self._conversation))
         if not isinstance(text, str):
             raise PolicyFailed("act", f"expected the answer as str, got {type(text).__name__}")
         self._conversation.append(Message("assistant", text))
@@ -149,5 +250,15 @@ PolicyLike = Policy | PolicyFunction
 
 
 def as_policy(policy: PolicyLike) -> Policy:
-    """Returns `policy` itself, or a `FunctionPolicy` around a plain async function."""
-    return policy if isinstance(policy, Policy) else FunctionPolicy(policy)
+    """Returns `policy` itself, or a `FunctionPolicy` around a function.
+
+    Raises:
+        EnvPoolError: it is neither.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if not callable(policy):
+        raise EnvPoolError(
+            f"{policy!r:.80} is neither a policy nor a function: give a function from the conversation to the answer"
+        )
+    return FunctionPolicy(policy)

@@ -75,7 +75,7 @@ class EnvPool:
 
         Args:
             tasks: the problems; may be endless.
-            policy: a `Policy`, or an async function from the conversation to the answer.
+            policy: a `Policy`, or a function from the conversation to the answer: of trio, of asyncio, or not async.
             samples: tries per task.
 
         Raises:

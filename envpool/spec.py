@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from envpool.errors import EnvPoolError, UnknownEnvironment, UnknownTask, did_you_mean
+from envpool.errors import EnvPoolError, MalformedAction, UnknownEnvironment, UnknownTask, did_you_mean
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -110,6 +110,8 @@ class EnvSpec:
         writing: what the text of an action may hold.
         deterministic: whether the same actions after the same reset are answered alike, every time. Only then may
             an episode that was cut off be played again from its start.
+        longest_action: bytes of an action in UTF-8, at most; a longer one is answered with a correction, for no player
+            writes one and every environment would have to read it.
         served: True if it lives behind a server only; `make` then raises an error that says so.
     """
 
@@ -133,11 +135,24 @@ class EnvSpec:
     tools: Sequence[Tool] = (ACT,)
     writing: Writing = Writing()
     deterministic: bool = True
+    longest_action: int = 10_000
     served: bool = False
 
     def success(self, score: float) -> bool:
         """Applies the environment's success rule."""
         return score > self.success_above
+
+    def check_length(self, action: str) -> None:
+        """Looks whether an action is not too long.
+
+        Raises:
+            MalformedAction: it is.
+        """
+        size = len(action.encode("utf-8", "surrogatepass"))
+        if size > self.longest_action:
+            raise MalformedAction(
+                f"The action is too long: it has {size:,} bytes, and {self.name} takes at most {self.longest_action:,}."
+            )
 
     def select(
         self, split: Split | str, count: int | None = None, *, seed: int = 0, where: Wanted | None = None

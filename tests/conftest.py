@@ -1,7 +1,17 @@
-"""One thread per process: on shared cores more are slower, and results must not depend on them."""
+"""One thread per process: on shared cores more are slower, and results must not depend on them.
+
+Tests say the same every time: hypothesis draws the same examples in every run and keeps none. ``tox -e deep`` draws
+others, and more of them (the profile ``deep``).
+"""
 
 import os
+
+from hypothesis import settings
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("deep", derandomize=False, database=None, deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 from statistics import fmean
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from test_statistics import holds
@@ -74,9 +75,26 @@ def test_it_holds_the_mean_has_a_width_and_knows_no_direction(differences):
     low, high = paired_bootstrap(differences)
     assert low <= fmean(differences) <= high
     assert low < high
-    assert paired_bootstrap([-d for d in differences]) == pytest.approx((-high, -low), abs=1e-9)
+    assert paired_bootstrap([-d for d in differences]) == (-high, -low)
     narrow_low, narrow_high = difference_interval(differences)
     assert low <= narrow_low < narrow_high <= high
+
+
+@pytest.mark.parametrize(
+    "differences", [[1.0, 0.875, -1.0], [-1.0, 0.875, 1.0], [0.5, 0.25, -0.25, -1.0], [1e-9, -1.0], [3.0, -5.0, 0.1]]
+)
+def test_with_all_signs_changed_the_limits_are_exactly_those_of_the_other_side(differences):
+    for limits in (paired_bootstrap, difference_interval):
+        low, high = limits(differences)
+        assert limits([-d for d in differences]) == (-high, -low)
+
+
+def test_no_random_set_has_a_direction():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        differences = rng.choice([rng.uniform(-1, 1, 40), rng.integers(-8, 9, 40) / 8])[: rng.integers(2, 40)]
+        low, high = paired_bootstrap(differences.tolist())
+        assert paired_bootstrap((-differences).tolist()) == (-high, -low)
 
 
 def test_differences_that_are_all_alike_leave_a_width_and_none_leaves_all_open():
@@ -89,3 +107,10 @@ def test_thousands_of_tasks_are_no_trouble():
     low, high = paired_bootstrap(scores.tolist())
     student = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
     assert (low, high) == pytest.approx((student.low, student.high), abs=2e-4)
+
+
+@pytest.mark.skipif("HYPOTHESIS_PROFILE" in os.environ, reason="a profile was asked for")
+def test_examples_are_the_same_in_every_run():
+    assert settings.default.derandomize
+    assert settings.default.database is None
+    assert settings.default.deadline is None

@@ -29,9 +29,13 @@ def paired_bootstrap(differences: Sequence[float], confidence: float = 0.95) -> 
     A bootstrap knows of no difference that it has not seen: where all are alike it would have no width at all. The
     limits are therefore never narrower than `difference_interval`.
 
+    Which of two policies is the candidate makes no difference: with all signs changed the limits are exactly those of
+    the other side. Differences are rounded away from zero, sums are counted in whole steps, and their chances are the
+    mean of those of either direction, for a Fourier transform rounds the two otherwise.
+
     Args:
         differences: one a task: the mean over the candidate's tries minus that over the baseline's. They are rounded
-            to a grid of 1/840 of their range or, with more than 1248 tasks, of 2^20 points for all sums.
+            to multiples of 1/840 of their range or, with more than 1248 tasks, of 2^20 points for all sums.
         confidence: how often such an interval holds the true difference, about.
 
     Returns:
@@ -44,12 +48,18 @@ def paired_bootstrap(differences: Sequence[float], confidence: float = 0.95) -> 
         return low, high
     steps = min(840, max(1, _POINTS // n))
     step = (most - least) / steps
-    places = np.rint((np.asarray(differences) - least) / step).astype(int)
-    sums = _sums(np.bincount(places, minlength=steps + 1) / n, n)
+    sizes = np.floor(np.abs(differences) / step + 0.5)
+    places = np.copysign(sizes, differences).astype(int)
+    first, last, total = int(places.min()), int(places.max()), int(places.sum())
+    chances = np.bincount(places - first) / n
+    sums = (_sums(chances, n) + _sums(chances[::-1], n)[::-1]) / 2
     tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * _student(n - 1, confidence))
-    centre, mean = places.mean(), fmean(differences)
     below, above = (_quantile(one_side, tail) for one_side in (sums, sums[::-1]))
-    return min(low, mean + (below / n - centre) * step), max(high, mean + (steps - above / n - centre) * step)
+    mean = fmean(differences)
+    return (
+        min(low, mean - (total - n * first - below) / n * step),
+        max(high, mean + (n * last - total - above) / n * step),
+    )
 
 
 def _sums(chances: Chances, n: int) -> Chances:

@@ -73,6 +73,9 @@ def mean_interval(means: Sequence[float], most: float | None = None, confidence:
 def difference_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval:
     """Limits of the mean paired difference; `mean_interval` on the scale from -1 to 1, or to the largest difference.
 
+    With all signs changed they are exactly those of the other side: each is the mean of both directions, which are
+    rounded otherwise.
+
     Args:
         differences: one a task.
         confidence: how often such an interval holds the true difference, about.
@@ -82,7 +85,8 @@ def difference_interval(differences: Sequence[float], confidence: float = 0.95) 
     """
     reach = max(1.0, *map(abs, differences)) if differences else 1.0
     low, high = mean_interval([(1 + difference / reach) / 2 for difference in differences], None, confidence)
-    return (2 * low - 1) * reach, (2 * high - 1) * reach
+    down, up = mean_interval([(1 - difference / reach) / 2 for difference in differences], None, confidence)
+    return (low - up) * reach, (high - down) * reach
 
 
 def combined_interval(parts: Sequence[tuple[float, Interval]]) -> Interval:

@@ -193,7 +193,8 @@ class TextCraft:
             return "Inventory: " + (", ".join(f"{n} {item}" for item, n in self.inventory.items()) or "nothing")
         if match := _GET.fullmatch(action):
             return self._get(match[2], int(match[1]))
-        if wanted := parse_recipe(action):
+        shown = next((recipe for recipe in self.commands if recipe.line == action), None)
+        if wanted := shown or parse_recipe(action):
             return self._craft(wanted)
         return "Could not understand that: get, craft or inventory?"
 

@@ -39,7 +39,6 @@ _COMMAND = re.compile(r"craft (?:([0-9]{1,4}) )?([^,]+?) using (.+)")
 _COUNTED = re.compile(r"([1-9][0-9]{0,3}) (.+)")
 
 
-@functools.lru_cache(maxsize=4096)
 def parse_recipe(line: str) -> Recipe | None:
     """Reads ``craft 2 lead using 4 string, 1 slime ball``; None if `line` is nothing of this shape."""
     if (match := _COMMAND.fullmatch(line)) is None:

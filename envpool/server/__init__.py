@@ -1,7 +1,8 @@
 """Any environment over HTTP, in the dialect of AgentGym's server of it, so that the original clients work unchanged.
 
 serve         create_app, and the command ``envpool serve``
-connections   what one connection may cost
+connections   what connections may cost before anybody knows whose they are
+callers       whose requests are answered
 application   the routes; the only file that imports FastAPI
 sessions      who is there, whose turn it is, who has been away for too long
 answers       refusals, and answers that are given once more to a request that is repeated

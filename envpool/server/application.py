@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from envpool.dialects import REQUEST, SESSION, Dialect
-from envpool.server.answers import Answer, Answers, Kind, Refused
+from envpool.errors import MalformedAction
+from envpool.server.answers import Answer, Answers, Kind, Refused, key_reused
+from envpool.server.callers import Callers
 from envpool.server.hosting import Host
 from envpool.server.sessions import SessionTable, State
 from envpool.spec import EnvSpec
@@ -24,6 +26,11 @@ STATUS: Mapping[Kind, int] = {
     Kind.UNAVAILABLE: 503,
     Kind.BAD_REQUEST: 422,
     Kind.TOO_LARGE: 413,
+    Kind.NOT_JSON: 415,
+    Kind.KEY_REUSED: 422,
+    Kind.NOT_KEPT: 409,
+    Kind.WRONG_HOST: 421,
+    Kind.FOREIGN_PAGE: 403,
     Kind.UNAUTHORIZED: 401,
 }
 """HTTP status of a refusal. AgentGym's servers answer with 200 where this names none, and their clients rely on it."""
@@ -36,6 +43,12 @@ TASK_IF_NONE: Mapping[str, int] = {"textcraft": 0}
 
 LOOKS_AT_ALL = frozenset({"babyai"})
 """Where ``/observation`` answers with everything known instead of the text alone."""
+
+ESCAPED = 6
+"""Bytes that JSON may take for one of an action, as in ``\\u0001``."""
+
+BODY = 4096
+"""Bytes that a request may have beside the action."""
 
 LONGEST_KEY = 200
 """Characters of an ``Idempotency-Key``."""
@@ -52,21 +65,29 @@ class Application:
         table: its sessions.
         host: where the environments live; freed when the server ends.
         token: what clients have to show, if anything.
-        max_body: bytes of a request, at most.
+        callers: whose requests are answered; None for everyone's.
     """
 
     def __init__(
-        self, spec: EnvSpec, dialect: Dialect, table: SessionTable, host: Host, *, token: str | None, max_body: int
+        self,
+        spec: EnvSpec,
+        dialect: Dialect,
+        table: SessionTable,
+        host: Host,
+        *,
+        token: str | None,
+        callers: Callers | None,
     ) -> None:
         self._spec = spec
         self._dialect = dialect
         self._table = table
         self._host = host
         self._token = None if token is None else f"Bearer {token}".encode()
-        self._max_body = max_body
-        self._answers = Answers(2 * table.max_sessions)  # to requests that create and close
+        self._max_body = BODY + ESCAPED * spec.longest_action
+        self._callers = callers
+        self._answers = Answers(table.shelf, 2 * table.max_sessions)  # to requests that create and close
         self.app = FastAPI(title=spec.name, openapi_url=None, docs_url=None, redoc_url=None, lifespan=self._running)
-        self.app.state.sessions = table
+        self.app.state.sessions, self.app.state.max_body = table, self._max_body
         self._add_routes()
 
     def _add_routes(self) -> None:
@@ -88,6 +109,8 @@ class Application:
     def _route(self, method: str, path: str, handler: Handler, *, locked: bool = True) -> None:
         async def endpoint(request: Request) -> Response:
             try:
+                if self._callers is not None:
+                    self._callers.check(request.headers)
                 if locked:
                     self._check_token(request)
                 answer = await handler(request)
@@ -114,7 +137,7 @@ class Application:
             await self._host.aclose()
 
     async def _create(self, request: Request) -> Answer:
-        await self._read(request)
+        body = await self._read(request)
 
         async def work() -> Answer:
             number = await self._table.create()
@@ -122,7 +145,7 @@ class Application:
                 return _answer(number)
             return _answer({self._dialect.created: number, "observation": "", "done": False, "reward": 0})
 
-        return await _once(self._answers, request, "create", work)
+        return await self._once(self._answers, None, request, body, work)
 
     async def _reset(self, request: Request) -> Answer:
         body = await self._read(request)
@@ -133,7 +156,7 @@ class Application:
             state = await self._table.reset(number, index)
             return _answer(_first(self._dialect, number, state, await self._actions(number)))
 
-        return await _once(self._table.answers(number), request, "reset", work)
+        return await self._once(self._table.answers(number), self._answers, request, body, work)
 
     async def _step(self, request: Request) -> Answer:
         body = await self._read(request)
@@ -141,12 +164,17 @@ class Application:
         action = body.get("action")
         if not isinstance(action, str):
             raise Refused(Kind.BAD_REQUEST, "'action' is missing or no text")
+        action = self._dialect.read_action(action)
+        try:
+            self._spec.check_length(action)
+        except MalformedAction as error:
+            raise Refused(Kind.TOO_LARGE, str(error)) from None
 
         async def work() -> Answer:
-            state = await self._table.step(number, self._dialect.read_action(action))
+            state = await self._table.step(number, action)
             return _answer({**_next(self._dialect, state), **await self._actions(number)})
 
-        return await _once(self._table.answers(number), request, "step", work)
+        return await self._once(self._table.answers(number), self._answers, request, body, work)
 
     async def _close(self, request: Request) -> Answer:
         body = await self._read(request)
@@ -155,7 +183,7 @@ class Application:
         async def work() -> Answer:
             return _answer(await self._table.close(number))
 
-        return await _once(self._answers, request, f"close {number}", work)
+        return await self._once(self._answers, self._table.find_answers(number), request, body, work)
 
     async def _observation(self, request: Request) -> Answer:
         state = self._table.look(self._asked(request))
@@ -199,17 +227,23 @@ class Application:
                 raise Refused(Kind.UNAUTHORIZED, "The header 'Authorization: Bearer <token>' is missing or wrong.")
 
     async def _read(self, request: Request) -> dict[str, Any]:
+        kind = request.headers.get("content-type")
+        if kind is not None and kind.partition(";")[0].strip().lower() != "application/json":
+            raise Refused(Kind.NOT_JSON, f"the request is of the type {kind!r:.80}: send application/json")
+        length = request.headers.get("content-length", "")
+        self._check_size(int(length) if length.isdecimal() else 0)
         content, more = bytearray(), True
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise Refused(Kind.BAD_REQUEST, "the request ended early")
             content += message.get("body", b"")
-            if len(content) > self._max_body:
-                raise Refused(Kind.TOO_LARGE, f"the request has more than {self._max_body} bytes")
+            self._check_size(len(content))
             more = message.get("more_body", False)
         if not content:
             return {}
+        if kind is None:  # a foreign page can send anything, but not that it is JSON
+            raise Refused(Kind.NOT_JSON, "the request does not say its type: send Content-Type: application/json")
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -219,31 +253,45 @@ class Application:
         request.scope[SESSION] = body.get(self._dialect.session)
         return body
 
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body:
+            raise Refused(Kind.TOO_LARGE, f"the body of the request has more than {self._max_body:,} bytes")
+
     def _asked(self, request: Request) -> int:
         name = self._dialect.session
         request.scope[SESSION] = text = request.query_params.get(name, "")
         return _number(int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None, name)
+
+    async def _once(
+        self,
+        answers: Answers,
+        others: Answers | None,
+        request: Request,
+        body: Mapping[str, Any],
+        work: Callable[[], Awaitable[Answer]],
+    ) -> Answer:
+        """Does the work, once only if the request has a key; one among `others` belongs to another request."""
+
+        async def refuse_or_work() -> Answer:
+            try:
+                return await work()
+            except Refused as refusal:
+                return _refusal(refusal)
+
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return await work()
+        if len(key) > LONGEST_KEY:
+            raise Refused(Kind.BAD_REQUEST, f"an Idempotency-Key has at most {LONGEST_KEY} characters")
+        if others is not None and key in others:
+            raise key_reused()
+        return await answers.once(key, f"{request.scope['path']} {json.dumps(body, sort_keys=True)}", refuse_or_work)
 
     async def _actions(self, number: int) -> dict[str, Any]:
         """The possible actions, in a dialect that sends them with every observation."""
         if self._dialect.actions is None:
             return {}
         return {self._dialect.actions: list(await self._table.available_actions(number))}
-
-
-async def _once(answers: Answers, request: Request, route: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
-    async def refuse_or_work() -> Answer:
-        try:
-            return await work()
-        except Refused as refusal:
-            return _refusal(refusal)
-
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return await work()
-    if len(key) > LONGEST_KEY:
-        raise Refused(Kind.BAD_REQUEST, f"an Idempotency-Key has at most {LONGEST_KEY} characters")
-    return await answers.once(f"{route} {key}", refuse_or_work)
 
 
 def _answer(value: Any) -> Answer:

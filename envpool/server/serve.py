@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError, MissingExtra
 from envpool.imports import import_modules
+from envpool.server.callers import Callers
 from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
 from envpool.server.workers import ProcessHost
@@ -37,7 +39,6 @@ TOKEN = "ENVPOOL_TOKEN"
 PORT = 36001
 MAX_SESSIONS = 1024
 IDLE_SECONDS = 3600.0
-MAX_BODY = 1_000_000
 
 BACKLOG = 2048
 """How many connections may wait to be accepted."""
@@ -53,7 +54,8 @@ def create_app(
     token: str | None = None,
     max_sessions: int = MAX_SESSIONS,
     idle_seconds: float = IDLE_SECONDS,
-    max_body: int = MAX_BODY,
+    address: str | None = "127.0.0.1",
+    allow_hosts: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Builds the application that serves an environment, in its AgentGym dialect or in `PLAIN` if there is none.
@@ -64,11 +66,14 @@ def create_app(
         token: what clients have to show as bearer token; None for nothing.
         max_sessions: how many sessions there may be.
         idle_seconds: how long a session may go unused before it is closed.
-        max_body: bytes of a request, at most.
+        address: what the server listens on, so that requests for another host are refused; None for a Unix socket,
+            which no web page can reach.
+        allow_hosts: further names under which clients may address the server.
         clock: tells the time in seconds.
 
     Raises:
         MissingExtra: FastAPI is not installed.
+        EnvPoolError: something among `allow_hosts` is no name of a host.
     """
     try:
         from envpool.server.application import Application
@@ -82,7 +87,8 @@ def create_app(
         clock=clock,
     )
     dialect = DIALECTS.get(spec.name, PLAIN)
-    return Application(spec, dialect, table, host, token=token, max_body=max_body).app
+    callers = None if address is None else Callers(address, allow_hosts)
+    return Application(spec, dialect, table, host, token=token, callers=callers).app
 
 
 def serve(
@@ -94,8 +100,8 @@ def serve(
     workers: int = 1,
     max_sessions: int = MAX_SESSIONS,
     idle_seconds: float = IDLE_SECONDS,
-    max_body: int = MAX_BODY,
     step_seconds: float = STEP_SECONDS,
+    allow_hosts: Sequence[str] = (),
     imports: Sequence[str] = (),
     parent_pipe: bool = False,
 ) -> None:
@@ -112,8 +118,8 @@ def serve(
         workers: processes in which the environments live; 1 for the server's own.
         max_sessions: how many sessions there may be.
         idle_seconds: how long a session may go unused before it is closed.
-        max_body: bytes of a request, at most.
         step_seconds: how long one call to an environment may take that can hang.
+        allow_hosts: names, beside `host` and those of this machine, under which clients may address the server.
         imports: modules that register environments.
         parent_pipe: end as soon as the standard input closes.
 
@@ -137,7 +143,15 @@ def serve(
     import_modules(imports)
     spec = get_spec(environment)
     place = _place(spec, workers, imports, step_seconds)
-    app = create_app(spec, place, token=token, max_sessions=max_sessions, idle_seconds=idle_seconds, max_body=max_body)
+    app = create_app(
+        spec,
+        place,
+        token=token,
+        max_sessions=max_sessions,
+        idle_seconds=idle_seconds,
+        address=None if uds else host,
+        allow_hosts=allow_hosts,
+    )
     with _ending_on_sigterm(), _listening(host, port, uds) as (listener, address):
         _run(app, place, listener, f"envpool: serving {spec.name} at {address}", parent_pipe)
 
@@ -146,7 +160,7 @@ def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_
     try:
         import uvicorn
 
-        from envpool.server.connections import AT_ONCE, Connection
+        from envpool.server.connections import AT_ONCE, Connection, Connections, most_connections
     except ModuleNotFoundError as error:
         raise MissingExtra("envpool serve", str(error.name), "serve") from error
 
@@ -158,13 +172,14 @@ def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_
             if self.started:
                 print(ready, flush=True)
 
+    everyone = Connections(most_connections(app.state.sessions.max_sessions), app.state.max_body)
     server = Server(
         uvicorn.Config(
             app,
-            http=Connection,
+            http=partial(Connection, everyone=everyone),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
-            log_level="warning",
+            log_level="error",  # or whoever sends nonsense fills the log
             access_log=False,
             server_header=False,
             date_header=False,
@@ -299,6 +314,14 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument("--max-sessions", type=int, default=MAX_SESSIONS, help=f"default: {MAX_SESSIONS}")
     command.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="unused for longer: closed")
     command.add_argument("--step-seconds", type=float, default=STEP_SECONDS, help="time limit of one call")
+    command.add_argument(
+        "--allow-host",
+        dest="allow_hosts",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a further name under which clients may address the server",
+    )
     command.add_argument(
         "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from envpool.errors import EnvironmentFailed, SessionLost, UnknownTask
-from envpool.server.answers import KEPT_ANSWERS, Answers, Kind, Refused
+from envpool.server.answers import KEPT_ANSWERS, SESSION_BYTES, Answers, Kind, Refused, Shelf
 from envpool.server.hosting import Host, Hosted
 
 T = TypeVar("T")
@@ -19,6 +19,9 @@ logger = logging.getLogger("envpool.server")
 
 CLOSE_SECONDS = 1.0
 """How long the environments may take to close when the server ends."""
+
+_ANY_TEXT = ("utf-8", "surrogatepass")
+"""The encoding that takes every text which JSON can bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,9 @@ class State:
 class _Live:
     hosted: Hosted
     used: float
-    state: State
-    answers: Answers = field(default_factory=lambda: Answers(KEPT_ANSWERS))
+    state: State  # without the observation
+    answers: Answers
+    seen: bytes = b""  # the observation: as a str, one wide sign makes it four times as large
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: bool = False
 
@@ -61,6 +65,10 @@ class SessionTable:
         max_sessions: how many there may be.
         idle_seconds: how long a session may go unused before `reap` closes it.
         clock: tells the time in seconds.
+
+    Attributes:
+        max_sessions: how many there may be.
+        shelf: the answers that are kept.
     """
 
     def __init__(
@@ -73,18 +81,18 @@ class SessionTable:
         clock: Callable[[], float],
     ) -> None:
         self.max_sessions = max_sessions
+        self.shelf = Shelf()
         self._host = host
         self._fresh = State(score=initial_score)
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._sessions: dict[int, _Live] = {}
         self._opening = 0
-        self._ids = _numbers()
 
     def count(self) -> int:
         """How many sessions are live; those that were lost are forgotten here."""
         for number in [number for number, session in self._sessions.items() if session.hosted.lost]:
-            del self._sessions[number]
+            self._forget(number)
         return len(self._sessions)
 
     async def create(self) -> int:
@@ -105,8 +113,9 @@ class SessionTable:
             raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
         finally:
             self._opening -= 1
-        number = next(self._ids)
-        self._sessions[number] = _Live(hosted, self._clock(), self._fresh)
+        number = self._new_number()
+        answers = Answers(self.shelf, KEPT_ANSWERS, SESSION_BYTES)
+        self._sessions[number] = _Live(hosted, self._clock(), self._fresh, answers)
         return number
 
     async def reset(self, number: int, index: int) -> State:
@@ -155,7 +164,7 @@ class SessionTable:
         """
         session = self._find(number)
         session.used = self._clock()
-        return _started(number, session.state)
+        return replace(_started(number, session.state), observation=session.seen.decode(*_ANY_TEXT))
 
     def answers(self, number: int) -> Answers:
         """The kept answers of a session.
@@ -165,13 +174,18 @@ class SessionTable:
         """
         return self._find(number).answers
 
+    def find_answers(self, number: int) -> Answers | None:
+        """The kept answers of a session; None if there is no such session."""
+        session = self._sessions.get(number)
+        return session.answers if session else None
+
     async def close(self, number: int) -> bool:
         """Closes a session; returns whether there was one.
 
         Raises:
             Refused: the environment failed in closing; the session is gone nevertheless.
         """
-        session = self._sessions.pop(number, None)
+        session = self._forget(number)
         if session is None:
             return False
         try:
@@ -212,8 +226,9 @@ class SessionTable:
 
     async def _play(self, number: int, work: Callable[[_Live], Awaitable[State]]) -> State:
         async def keep(session: _Live) -> State:
-            session.state = await work(session)
-            return session.state
+            state = await work(session)
+            session.state, session.seen = replace(state, observation=""), state.observation.encode(*_ANY_TEXT)
+            return state
 
         return await self._within(number, keep)
 
@@ -228,15 +243,28 @@ class SessionTable:
             except UnknownTask as error:
                 raise Refused(Kind.UNKNOWN_TASK, str(error)) from error
             except SessionLost as failure:
-                self._sessions.pop(number, None)
+                self._forget(number)
                 raise _unknown(number) from failure
             except EnvironmentFailed as failure:
                 session.state = self._fresh  # who knows what it is like now
                 if session.hosted.lost:
-                    self._sessions.pop(number, None)
+                    self._forget(number)
                 raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
             finally:
                 session.used = self._clock()
+
+    def _forget(self, number: int) -> _Live | None:
+        session = self._sessions.pop(number, None)
+        if session is not None:
+            session.answers.clear()
+        return session
+
+    def _new_number(self) -> int:
+        """Draws a number that nobody can guess, below 2**53, which every JSON parser can read."""
+        while True:
+            number = secrets.randbits(53)
+            if number not in self._sessions:
+                return number
 
     def _find(self, number: int) -> _Live:
         session = self._sessions.get(number)
@@ -259,11 +287,3 @@ def _started(number: int, state: State) -> State:
 
 def _unknown(number: int) -> Refused:
     return Refused(Kind.UNKNOWN_SESSION, f"The id {number} is not valid.")
-
-
-def _numbers() -> Iterator[int]:
-    """Numbers below 2**53, which every JSON parser can read, at random steps: none comes twice, few in two servers."""
-    stride, number = secrets.randbits(52) * 2 + 1, secrets.randbits(53)
-    while True:
-        number = (number + stride) % 2**53
-        yield number
