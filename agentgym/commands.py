@@ -293,7 +293,7 @@ def _tell_prompts(recipe: Recipe) -> None:
     """With `prompt: from_data`, finds the prompts now, and says where there were several to choose from."""
     from agentgym.settings import Prompt
 
-    if recipe.prompt is Prompt.from_data:
+    if recipe.prompt == Prompt.from_data:
         from agentgym import progress
         from agentgym.data.prompts import data_prompts
 

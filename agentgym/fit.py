@@ -143,7 +143,7 @@ class _Fit:
     def explore(self, model: str, number: int, before: Path | None) -> tuple[Explored, Path]:
         """Tries the exploration tasks and writes what is worth learning from."""
         recipe, evol = self.recipe, self.recipe.evol
-        carries = before is not None and (evol.merge is Merge.previous or evol.only_unsolved)
+        carries = before is not None and (evol.merge == Merge.previous or evol.only_unsolved)
         carried = store.read([before]) if before is not None and carries else []
         tasks = tasks_of(recipe, Split.EXPLORE)
         solved = set(self._worth) if evol.only_unsolved else set()

@@ -18,6 +18,7 @@ from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
 from agentgym.ranks import ALONE, Ranks, leave_at_exit
 from agentgym.settings import Recipe, Reward
+from agentgym.values import member
 from envpool import Trajectory, get_spec
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def weight(trajectory: Trajectory, reward: Reward) -> float:
         reward: ``binary`` gives 1; ``score`` gives the score scaled to 0..1 by the environment's score range
             (1 where there is no score, as in imported data).
     """
-    if reward is Reward.binary or trajectory.score is None:
+    if member(Reward, reward) == Reward.binary or trajectory.score is None:
         return 1.0
     low, high = get_spec(trajectory.task.environment).score_range
     return (trajectory.score - low) / (high - low)

@@ -194,11 +194,11 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     Raises:
         DataError: the recipe's panel cannot be read, or has tasks that cannot be played here.
     """
-    if split is Split.EVAL and recipe.panel is not None:
+    if split == Split.EVAL and recipe.panel is not None:
         pinned = load_panel(recipe.panel)
         settings = recipe.environments.items()
         return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
-    seed = 0 if split is Split.EVAL else recipe.seed
+    seed = 0 if split == Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
@@ -218,7 +218,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
         sessions=settings.sessions,
         format=recipe.format,
         transport=None if here else _transport(recipe),
-        brief=recipe.prompt is Prompt.brief,
+        brief=recipe.prompt == Prompt.brief,
         prompts=data_prompts(recipe).texts,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
         limits=Limits(

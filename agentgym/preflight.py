@@ -54,13 +54,13 @@ def check_play(recipe: Recipe, split: Split) -> None:
     """
     complaints = list(_reachable(recipe))
     count = COUNTS[split]
-    pinned = split is Split.EVAL and recipe.panel is not None
+    pinned = split == Split.EVAL and recipe.panel is not None
     if not pinned and not any(getattr(e, count) for e in recipe.environments.values()):
         complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
     model = recipe.model
     if model.endpoint is not None and model.name not in PLAYERS and not complaints:
         evol = recipe.evol
-        greedy = split is Split.EVAL and recipe.eval.samples == 1
+        greedy = split == Split.EVAL and recipe.eval.samples == 1
         request = {
             "temperature": 0.0 if greedy else evol.temperature,
             "top_p": 1.0 if greedy else evol.top_p,

@@ -37,7 +37,7 @@ def data_prompts(recipe: Recipe) -> DataPrompts:
         RecipeError: no file has one for an environment of the recipe.
         DataError: a file cannot be read.
     """
-    if recipe.prompt is not Prompt.from_data:
+    if recipe.prompt != Prompt.from_data:
         return DataPrompts({}, ())
     paths = [path for source in recipe.data for path in find(source)]
     counts = _counts(tuple((path, path.stat().st_mtime_ns) for path in paths))
