@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 FILE = "events.jsonl"
+
+LONGEST = 1e9
+"""Seconds that no part of a run takes: such a line is damaged."""
 
 
 def note(folder: Path, what: str, seconds: float) -> None:
@@ -24,13 +27,15 @@ def note(folder: Path, what: str, seconds: float) -> None:
 
 
 def seconds_by_part(folder: Path) -> dict[str, float]:
-    """Wall time by part, over all attempts that finished it; a line that was cut short counts for nothing."""
+    """Wall time by part, over all attempts that finished it; a line that is damaged counts for nothing."""
     path = folder / FILE
-    total: Counter[str] = Counter()
+    total: dict[str, float] = defaultdict(float)
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
-            total[event["event"]] += event["seconds"]
-        except (ValueError, KeyError, TypeError):
+            what, seconds = event["event"], event["seconds"]
+            if isinstance(what, str) and isinstance(seconds, int | float) and 0 <= seconds < LONGEST:
+                total[what] += seconds
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return {what: round(seconds, 1) for what, seconds in total.items()}

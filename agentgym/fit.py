@@ -6,10 +6,13 @@ command goes on where it was interrupted.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from agentgym import hooks, progress
 from agentgym.checks import check_recipe
@@ -38,6 +41,16 @@ from envpool import ExpertPolicy, Split, Task, Trajectory, get_spec
 from envpool import collect as play_in_pool
 
 TINY = "tiny"
+
+
+class _Callable(ModuleType):
+    """This module, to be called as the function that it is named for: `agentgym.fit(recipe)`."""
+
+    def __call__(self, *args: Any, **options: Any) -> Report:
+        return fit(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def fit(recipe: Recipe) -> Report:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError, MissingExtra
-from envpool.imports import import_modules
+from envpool.imports import add_import_option, import_modules
 from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
 from envpool.server.workers import ProcessHost
@@ -299,9 +299,7 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument("--max-sessions", type=int, default=MAX_SESSIONS, help=f"default: {MAX_SESSIONS}")
     command.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="unused for longer: closed")
     command.add_argument("--step-seconds", type=float, default=STEP_SECONDS, help="time limit of one call")
-    command.add_argument(
-        "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
-    )
+    add_import_option(command)
     command.add_argument("--until-stdin-closes", dest="parent_pipe", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(run=_serve)
 
