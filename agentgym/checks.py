@@ -14,10 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
 from agentgym.errors import DataError, RecipeError
+from agentgym.itemids import RENUMBERED
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modelserver.complaints import VARIABLE
 from agentgym.modulefinder import find_module, names_of
+from agentgym.numbering import card_of, plays_original
 from agentgym.panel import load_panel
 from agentgym.ranges import out_of_range
 from agentgym.settings import (
@@ -108,7 +112,9 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    refuse(complaints_about(recipe))
+    missing = sorted(OmegaConf.missing_keys(OmegaConf.structured(recipe)))
+    complaints = [Complaint(key, "missing: give it a value") for key in missing]
+    refuse([*complaints, *complaints_about(recipe, missing)])
 
 
 def learns(recipe: Recipe) -> bool:
@@ -236,10 +242,11 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
         except EnvPoolError as error:
             yield Complaint(key, str(error), ["imports"] if isinstance(error, UnknownEnvironment) else [])
             continue
-        yield from _environment(key, spec, settings)
+        yield from _environment(key, spec, settings, card_of(recipe, name))
 
 
-def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iterator[Complaint]:
+def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings, played: EnvSpec) -> Iterator[Complaint]:
+    """What is wrong with the settings of an environment: `spec` is its card, `played` that of the tasks played."""
     for address in settings.endpoints:
         try:
             Endpoint(address).check()
@@ -260,6 +267,13 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             f"no score of {spec.name} is greater than {settings.keep_above:g} (they go up to {spec.score_range[1]:g})"
         )
         yield Complaint(f"{key}.keep_above", text)
+    if settings.original and not settings.endpoints:
+        text = "there are no endpoints, and here nothing is played by original numbers: give endpoints, or leave it out"
+        yield Complaint(f"{key}.original", text, [f"{key}.endpoints"])
+    if settings.where and played.version != spec.version:
+        text = f"nothing is known of the original server's tasks ({RENUMBERED[spec.name]}): leave it out"
+        yield Complaint(f"{key}.where", f"{text}, or play on `envpool serve {spec.name}`")
+        return
     facts = spec.facts(next(index for split in Split for index in spec.tasks(split)))
     for fact in settings.where:
         if fact not in facts:
@@ -268,7 +282,8 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             yield Complaint(f"{key}.where.{fact}", text)
     if settings.where.keys() <= facts.keys():
         for split, count in COUNTS.items():
-            yield from _count(f"{key}.{count}", spec, split, getattr(settings, count), settings.where)
+            drawn = spec if split == Split.TRAIN else played
+            yield from _count(f"{key}.{count}", drawn, split, getattr(settings, count), settings.where)
 
 
 def _headers(settings: EnvironmentSettings) -> dict[str, str]:
@@ -302,6 +317,9 @@ def _panel(recipe: Recipe) -> Iterator[Complaint]:
             yield Complaint(f"environments.{name}.eval", text)
         try:
             panel.tasks(name, served=bool(settings.endpoints))
+            if plays_original(recipe, name) and panel.environments[name].version is not None:
+                text = f"the panel {recipe.panel} pins tasks of ours, not of original servers: leave out one of the two"
+                yield Complaint(f"environments.{name}.original", text)
         except DataError as error:
             yield Complaint(f"environments.{name}", str(error))
         except EnvPoolError:

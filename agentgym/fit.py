@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from agentgym import hooks, progress
 from agentgym.checks import check_recipe
@@ -46,8 +45,8 @@ TINY = "tiny"
 class _Callable(ModuleType):
     """This module, to be called as the function that it is named for: `agentgym.fit(recipe)`."""
 
-    def __call__(self, *args: Any, **options: Any) -> Report:
-        return fit(*args, **options)
+    def __call__(self, recipe: Recipe) -> Report:
+        return fit(recipe)
 
 
 sys.modules[__name__].__class__ = _Callable

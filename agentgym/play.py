@@ -17,11 +17,13 @@ from agentgym.data.prompts import data_prompts
 from agentgym.data.rows import to_row
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
+from agentgym.numbering import card_of
 from agentgym.panel import load_panel
 from agentgym.ranks import on_gpu
 from agentgym.settings import Prompt, Recipe
 from envpool import (
     EnvPool,
+    EnvSpec,
     ExpertPolicy,
     Limits,
     Policy,
@@ -120,7 +122,7 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
     def write_down(episodes: Iterable[Trajectory]) -> None:
-        journal.add(to_row(replace(episode, sample=job.sample), **origin) for episode in episodes)
+        journal.add(to_row(_finished(recipe, job, episode), **origin) for episode in episodes)
 
     def finish(episode: Trajectory) -> None:
         if not lockstep:
@@ -137,7 +139,7 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
             if task not in missing:
                 on_episode(done[task].success)
         played = collect(pool, [task for task in piece if task in missing], policy, on_trajectory=finish)
-        done |= {episode.task: replace(episode, sample=job.sample) for episode in played}
+        done |= {episode.task: _finished(recipe, job, episode) for episode in played}
         if lockstep and missing and start + size < len(job.tasks):
             write_down(done[task] for task in piece)
     store.write(job.out, [done[task] for task in job.tasks], **origin)
@@ -165,7 +167,7 @@ def played_before(recipe: Recipe, job: PlayJob) -> dict[Task, Trajectory]:
     for row, episode in [*finished, *begun]:
         different = [what for column, (what, value) in wanted.items() if row[column] != value]
         different += ["tasks"] if episode.task not in tasks else []
-        if episode.task in tasks and episode.version != get_spec(episode.task.environment).version:
+        if episode.task in tasks and episode.version != _card(recipe, episode.task.environment).version:
             different.append(f"version of {episode.task.environment}")
         if different:
             raise RunError(
@@ -202,8 +204,20 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in get_spec(name).select(split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where)
+        for task in (get_spec(name) if split == Split.TRAIN else card_of(recipe, name)).select(
+            split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where
+        )
     ]
+
+
+def _card(recipe: Recipe, name: str) -> EnvSpec:
+    return card_of(recipe, name) if name in recipe.environments else get_spec(name)
+
+
+def _finished(recipe: Recipe, job: PlayJob, episode: Trajectory) -> Trajectory:
+    """An episode with what is known of it here: which try it was, and whose numbers its task has."""
+    version = _card(recipe, episode.task.environment).version
+    return replace(episode, sample=job.sample, version=version)
 
 
 def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:

@@ -307,6 +307,11 @@ def _composed(text: str) -> yaml.Node | None:
         yaml.YAMLError: it is not YAML, or its aliases come to too much.
         RecursionError: it nests too deeply, or holds itself.
     """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # composing goes as deep as the text, and takes long there
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise RecursionError
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     sizes: dict[int, int] = {}  # by the id of a node, all that its aliases come to included
 

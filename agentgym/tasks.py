@@ -19,7 +19,8 @@ from agentgym.data.store import write_atomically
 from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
 from agentgym.foreign import cards
-from agentgym.itemids import RENUMBERED
+from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.numbering import plays_original
 from agentgym.overlap import of_role, overlaps
 from agentgym.panel import Part, load_panel, make_panel, packages_of, panel_text
 from agentgym.panelcheck import Verdict, steps_of, verify
@@ -234,6 +235,10 @@ def write_panel(
     if source.endswith((".yaml", ".yml")):
         recipe = load_recipe(source, overrides)
         imports = [*dict.fromkeys([*recipe.imports, *imports])]
+        for name in recipe.environments:
+            if plays_original(recipe, name):
+                why = f"{name} is played on original servers, whose tasks are other ones here ({RENUMBERED[name]})"
+                raise DataError(f"{why}: leave {name} out, or name an AgentEval list as the panel of a recipe")
         tasks = tasks_of(recipe, Split.EVAL)
         if not tasks:
             raise DataError(f"{source} has no evaluation task: set environments.NAME.eval")
@@ -270,7 +275,7 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
     candidates: dict[str, dict[str, list[int]]] = {}
     for row in frame.iter_rows(named=True):
         name, index = row["environment"], row["index"]
-        if name in RENUMBERED and row["version"] in tasklist.ORIGINAL:
+        if name in RENUMBERED and row["version"] in ORIGINAL:
             if name not in candidates:
                 candidates[name] = _by_goal(name)
             same_goal = candidates[name].get(row["instruction"] or "", [])
