@@ -226,7 +226,7 @@ def test_damaged_times_count_for_nothing(copied: Path) -> None:
         '{"event": "bc", "seconds": NaN}',
         f'{{"event": "x", "seconds": 1{"0" * 400}}}',
     ]
-    lines += ['{"event": ["a"], "seconds": 1}', '{"event": "bc", "seconds": "1"}', "[" * 100_000, "{", "5"]
+    lines += ['{"event": ["a"], "seconds": 1}', "[" * 100_000, "{", "5"]
     (copied / "events.jsonl").write_text("\n".join(lines))
     assert data(html.write_html(copied))["seconds"] == {"bc": 2.5}
 
