@@ -24,9 +24,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentgym import fit
     from agentgym.data.codec import Codec, TokenSequence
     from agentgym.errors import AgentGymError, DataError, ModelError, RecipeError, RunError
+    from agentgym.fit import fit
     from agentgym.generation import LocalPolicy, Sampling
     from agentgym.models import load_model, load_tokenizer
     from agentgym.modules import AgentEvol, AgentModule, BehavioralCloning
@@ -69,7 +69,7 @@ _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:  # the room itself: agentgym.fit
+    if name in __all__:  # a module that can be called: agentgym.fit(recipe)
         return importlib.import_module(f"agentgym.{name}")
     raise AttributeError(f"module 'agentgym' has no attribute {name!r}")
 

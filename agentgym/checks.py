@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
 from agentgym.errors import DataError, RecipeError
+from agentgym.itemids import RENUMBERED
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modelserver.complaints import VARIABLE
 from agentgym.modulefinder import find_module, names_of
+from agentgym.numbering import card_of, plays_original
 from agentgym.panel import load_panel
 from agentgym.ranges import out_of_range
 from agentgym.settings import (
@@ -30,8 +33,10 @@ from agentgym.settings import (
     StrategyName,
     TrainerSettings,
 )
-from envpool import EnvPoolError, EnvSpec, Split, get_spec
+from agentgym.values import hints_of
+from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, get_spec
 from envpool.errors import did_you_mean
+from envpool.imports import import_modules
 from envpool.transports.endpoint import Endpoint
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -56,14 +61,35 @@ class Complaint(NamedTuple):
     Attributes:
         key: dotted key of the setting; empty if it is about no one setting.
         text: what is wrong, with a cure, in one line.
+        causes: other settings; where one of these is wrong itself, this is only a consequence.
     """
 
     key: str
     text: str
+    causes: Sequence[str] = ()
 
 
-def complaints_about(recipe: Recipe) -> list[Complaint]:
-    """Returns all that is wrong with a recipe, whatever it is used for."""
+def complaints_about(recipe: Recipe, wrong: Collection[str] = ()) -> list[Complaint]:
+    """Returns all that is wrong with a recipe, whatever it is used for; one complaint a setting, and no consequences.
+
+    Args:
+        recipe: the recipe.
+        wrong: keys of settings that are known to be wrong.
+    """
+    known, found = set(wrong), []
+    for complaint in _all(recipe):
+        if not any(_echoes(key, known) for key in (complaint.key, *complaint.causes)):
+            found.append(complaint)
+            known.add(complaint.key)
+    return found
+
+
+def _echoes(key: str, wrong: Collection[str]) -> bool:
+    """Whether a complaint about `key` would only echo one about it or about a key right in it."""
+    return bool(key) and (key in wrong or (key in hints_of(Recipe) and any(w.startswith(f"{key}.") for w in wrong)))
+
+
+def _all(recipe: Recipe) -> list[Complaint]:
     return [
         *itertools.starmap(Complaint, out_of_range(recipe)),
         *_run(recipe),
@@ -86,7 +112,9 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    refuse(complaints_about(recipe))
+    missing = sorted(OmegaConf.missing_keys(OmegaConf.structured(recipe)))
+    complaints = [Complaint(key, "missing: give it a value") for key in missing]
+    refuse([*complaints, *complaints_about(recipe, missing)])
 
 
 def is_local(recipe: Recipe, player: str) -> bool:
@@ -137,19 +165,23 @@ def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Com
             yield Complaint("model.name", f"the folder {model.name!r} {what}: name a folder in the Hugging Face layout")
     elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.name):
         yield Complaint(
-            "model.name", f"{model.name!r} is neither `tiny`, a Hugging Face id (`owner/model`) nor a folder"
+            "model.name",
+            f"{model.name!r} is neither `tiny`, a Hugging Face id (`owner/model`) nor a folder",
+            ["model.endpoint", "model.endpoint.tokens"],
         )
     if model.name == "tiny" and min(tiny.heads, tiny.kv_heads) > 0:
         if tiny.hidden % (2 * tiny.heads):
             text = f"{tiny.heads} heads do not divide the width {tiny.hidden} evenly into heads of an even width"
-            yield Complaint("model.tiny.heads", text)
+            yield Complaint("model.tiny.heads", text, ["model.tiny.hidden"])
         if tiny.heads % tiny.kv_heads:
             yield Complaint(
-                "model.tiny.kv_heads", f"{tiny.kv_heads} kv_heads do not divide the {tiny.heads} heads evenly"
+                "model.tiny.kv_heads",
+                f"{tiny.kv_heads} kv_heads do not divide the {tiny.heads} heads evenly",
+                ["model.tiny.heads"],
             )
     if generation.max_tokens >= model.context:
         text = f"{generation.max_tokens} tokens of one answer leave no room in a context of {model.context}"
-        yield Complaint("generation.max_tokens", text)
+        yield Complaint("generation.max_tokens", text, ["model.context"])
 
 
 def _endpoint(model: ModelSettings) -> Iterator[Complaint]:
@@ -192,18 +224,10 @@ def _learner(path: str) -> Iterator[Complaint]:
 def _imports(modules: list[str]) -> Iterator[Complaint]:
     """Imports them, for they may register the environments that the recipe names."""
     for module in modules:
-        if not module.strip() or module.startswith("."):
-            yield Complaint("imports", f"{module!r} is no import path: write `package.module`")
-            continue
         try:
-            importlib.import_module(module)
-        except ImportError as error:
-            reason = " ".join(str(error).split())
-            text = f"cannot import {module!r} ({reason}): install it, or start agentgym in the folder that holds it"
-            yield Complaint("imports", text)
-        except (Exception, SystemExit) as error:  # importing runs the module, which may raise anything
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Complaint("imports", f"cannot import {module!r} ({reason}): mend the module")
+            import_modules([module])
+        except EnvPoolError as error:
+            yield Complaint("imports", str(error))
 
 
 def _environments(recipe: Recipe) -> Iterator[Complaint]:
@@ -221,12 +245,13 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
             elif spec.extra is not None and (settings.expert or not settings.endpoints):
                 spec.make().close()
         except EnvPoolError as error:
-            yield Complaint(key, str(error))
+            yield Complaint(key, str(error), ["imports"] if isinstance(error, UnknownEnvironment) else [])
             continue
-        yield from _environment(key, spec, settings)
+        yield from _environment(key, spec, settings, card_of(recipe, name))
 
 
-def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iterator[Complaint]:
+def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings, played: EnvSpec) -> Iterator[Complaint]:
+    """What is wrong with the settings of an environment: `spec` is its card, `played` that of the tasks played."""
     for address in settings.endpoints:
         try:
             Endpoint(address).check()
@@ -251,6 +276,13 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             f"no score of {spec.name} is greater than {settings.keep_above:g} (they go up to {spec.score_range[1]:g})"
         )
         yield Complaint(f"{key}.keep_above", text)
+    if settings.original and not settings.endpoints:
+        text = "there are no endpoints, and here nothing is played by original numbers: give endpoints, or leave it out"
+        yield Complaint(f"{key}.original", text, [f"{key}.endpoints"])
+    if settings.where and played.version != spec.version:
+        text = f"nothing is known of the original server's tasks ({RENUMBERED[spec.name]}): leave it out"
+        yield Complaint(f"{key}.where", f"{text}, or play on `envpool serve {spec.name}`")
+        return
     facts = spec.facts(next(index for split in Split for index in spec.tasks(split)))
     for fact in settings.where:
         if fact not in facts:
@@ -259,7 +291,8 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings) -> Iter
             yield Complaint(f"{key}.where.{fact}", text)
     if settings.where.keys() <= facts.keys():
         for split, count in COUNTS.items():
-            yield from _count(f"{key}.{count}", spec, split, getattr(settings, count), settings.where)
+            drawn = spec if split == Split.TRAIN else played
+            yield from _count(f"{key}.{count}", drawn, split, getattr(settings, count), settings.where)
 
 
 def _headers(settings: EnvironmentSettings) -> dict[str, str]:
@@ -293,6 +326,9 @@ def _panel(recipe: Recipe) -> Iterator[Complaint]:
             yield Complaint(f"environments.{name}.eval", text)
         try:
             panel.tasks(name, served=bool(settings.endpoints))
+            if plays_original(recipe, name) and panel.environments[name].version is not None:
+                text = f"the panel {recipe.panel} pins tasks of ours, not of original servers: leave out one of the two"
+                yield Complaint(f"environments.{name}.original", text)
         except DataError as error:
             yield Complaint(f"environments.{name}", str(error))
         except EnvPoolError:
@@ -314,8 +350,8 @@ def _data(sources: list[str], prompt: Prompt) -> Iterator[Complaint]:
         elif path.suffix.lower() not in DATA_SUFFIXES:
             endings = ".json (AgentTraj), .jsonl (a record a line) or .parquet"
             yield Complaint("data", f"{name!r} is no trajectory file: its name should end in {endings}")
-    if prompt is Prompt.from_data and not sources:
-        yield Complaint("prompt", "from_data takes the words from trajectory files: name some in `data`")
+    if prompt == Prompt.from_data and not sources:
+        yield Complaint("prompt", "from_data takes the words from trajectory files: name some in `data`", ["data"])
 
 
 def _learning(recipe: Recipe) -> Iterator[Complaint]:
@@ -327,7 +363,9 @@ def _learning(recipe: Recipe) -> Iterator[Complaint]:
             yield Complaint(key, f"says not how long to learn: give {key}.steps or {key}.epochs")
     if recipe.evol.temperature == 0 and recipe.evol.samples > 1:
         yield Complaint(
-            "evol.samples", f"{recipe.evol.samples} tries at temperature 0 are all the same: raise evol.temperature"
+            "evol.samples",
+            f"{recipe.evol.samples} tries at temperature 0 are all the same: raise evol.temperature",
+            ["evol.temperature"],
         )
 
 
@@ -338,12 +376,12 @@ def _players(recipe: Recipe) -> Iterator[Complaint]:
     for player in dict.fromkeys(players):
         if player != recipe.model.name:  # that one was looked at already
             alone = dataclasses.replace(recipe.model, name=player, endpoint=None)
-            for key, text in _model(alone, recipe.generation):
+            for key, text, _ in _model(alone, recipe.generation):
                 if key == "model.name":
                     yield Complaint("eval.players", text)
     if recipe.evol.temperature == 0 and recipe.eval.samples > 1:
         text = f"{recipe.eval.samples} tries at temperature 0 are all the same: raise evol.temperature"
-        yield Complaint("eval.samples", text)
+        yield Complaint("eval.samples", text, ["evol.temperature"])
 
 
 def _trainer(trainer: TrainerSettings) -> Iterator[Complaint]:
@@ -353,10 +391,10 @@ def _trainer(trainer: TrainerSettings) -> Iterator[Complaint]:
     if trainer.precision not in PRECISIONS:
         near = did_you_mean(trainer.precision, PRECISIONS)
         yield Complaint("trainer.precision", f"{trainer.precision!r} is not one of {', '.join(PRECISIONS)}{near}")
-    elif trainer.strategy is StrategyName.fsdp and trainer.precision not in FSDP_PRECISIONS:
+    elif trainer.strategy == StrategyName.fsdp and trainer.precision not in FSDP_PRECISIONS:
         text = f"{trainer.precision!r} does not go with fsdp: use {' or '.join(FSDP_PRECISIONS)}"
-        yield Complaint("trainer.precision", text)
-    if trainer.offload and trainer.strategy is not StrategyName.fsdp:
-        yield Complaint("trainer.offload", "only fsdp can do it: set trainer.strategy=fsdp")
+        yield Complaint("trainer.precision", text, ["trainer.strategy"])
+    if trainer.offload and trainer.strategy != StrategyName.fsdp:
+        yield Complaint("trainer.offload", "only fsdp can do it: set trainer.strategy=fsdp", ["trainer.strategy"])
     if trainer.accelerator == "mps" and trainer.devices * trainer.num_nodes > 1:
         yield Complaint("trainer.devices", "mps is one device: set trainer.devices=1 trainer.num_nodes=1")

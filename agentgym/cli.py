@@ -16,6 +16,7 @@ from agentgym.errors import AgentGymError, UsageError
 from agentgym.progress import visible
 from agentgym.ranks import is_first_rank
 from envpool.errors import EnvPoolError, did_you_mean
+from envpool.imports import import_named
 
 UNREAD = 1
 """Exit code if whoever reads the output went away, as `head` does; rich has the same."""
@@ -137,6 +138,7 @@ def _run(argv: list[str]) -> int:
         raise UsageError(f"{words.command} does not know what to do with {rest[0]!r}")
     if rest:
         words.overrides = [*words.overrides, *rest]
+    import_named(words.imports)
     action: Callable[[argparse.Namespace], int | None] = words.action
     code = action(words)
     sys.stdout.flush()

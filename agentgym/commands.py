@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentgym.errors import RecipeError, UsageError
+from envpool.imports import add_import_option
 
 if TYPE_CHECKING:
     from agentgym.settings import Recipe
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, as in recipes/agentevol.yaml")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="changes a setting of the recipe")
+    add_import_option(parser)
+
+
+def _add_trust(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--trust", action="store_true", help=f"import the modules that {what} names: this runs them")
 
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,19 +62,26 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baseline", metavar="RUN_A", help=f"a run folder of fit or eval; {which}")
     parser.add_argument("candidate", metavar="RUN_B", help="the same")
     parser.add_argument("--iteration", type=int, metavar="N", help="which iteration of a fit (default: the last one)")
+    add_import_option(parser)
+    _add_trust(parser, "the recipe of a run")
 
 
 def _transfer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of fit or eval, as `compare` has them")
     parser.add_argument("--baseline", metavar="RUN", help="what every cell is compared with, as in runs/base:random")
+    add_import_option(parser)
+    _add_trust(parser, "the recipe of a run")
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run of fit or eval")
+    add_import_option(parser)
+    _add_trust(parser, "the recipe of the run")
 
 
 def _envs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="one environment, to see all about it")
+    add_import_option(parser)
 
 
 def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +91,8 @@ def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
     def part(name: str, action: Callable[[argparse.Namespace], int | None], summary: str) -> argparse.ArgumentParser:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         each.set_defaults(action=action)
+        add_import_option(each)
+        _add_trust(each, "a panel")
         return each
 
     lists = part("list", _tasks_list, "print tasks with their instructions, or write them to a file")
@@ -108,6 +123,7 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
     def part(name: str, action: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         each.set_defaults(action=action)
+        add_import_option(each)
         if name == "import":
             what = "JSON, JSON lines, Parquet, folders of them, or hf://OWNER/DATASET"
             each.add_argument("sources", nargs="+", metavar="FILE", help=what)
@@ -139,9 +155,8 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
 def _fit(words: argparse.Namespace) -> int:
     from agentgym.preflight import check_fit
     from agentgym.ranks import launch, started, world_size
-    from agentgym.recipe import load_recipe
 
-    recipe = load_recipe(words.recipe, words.overrides)
+    recipe = _load(words)
     check_fit(recipe)
     from agentgym.fit import fit
 
@@ -155,16 +170,25 @@ def _fit(words: argparse.Namespace) -> int:
     from agentgym.fit import prepare
 
     prepare(recipe)
-    return launch(["fit", words.recipe, *words.overrides], recipe.trainer.devices)
+    imports = [f"--import={module}" for module in words.imports]
+    return launch(["fit", words.recipe, *words.overrides, *imports], recipe.trainer.devices)
+
+
+def _load(words: argparse.Namespace, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe; modules that the command names (and has imported) are from now on part of it."""
+    from agentgym.recipe import load_recipe
+
+    recipe = load_recipe(words.recipe, [*words.overrides, *overrides])
+    recipe.imports = [*dict.fromkeys([*recipe.imports, *words.imports])]
+    return recipe
 
 
 def _eval(words: argparse.Namespace) -> None:
     from agentgym.preflight import check_eval
-    from agentgym.recipe import load_recipe
 
     options = {"players": words.player, "samples": words.sample, "limit": words.limit}
     given = [f"eval.{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
-    recipe = load_recipe(words.recipe, [*words.overrides, *given])
+    recipe = _load(words, given)
     check_eval(recipe)
     _tell_prompts(recipe)
     from agentgym.evaluate import evaluate
@@ -174,10 +198,9 @@ def _eval(words: argparse.Namespace) -> None:
 
 def _collect(words: argparse.Namespace) -> None:
     from agentgym.preflight import check_play
-    from agentgym.recipe import load_recipe
     from envpool import Split
 
-    recipe = load_recipe(words.recipe, words.overrides)
+    recipe = _load(words)
     check_play(recipe, Split(words.split))
     _tell_prompts(recipe)
     from agentgym.evaluate import collect
@@ -186,9 +209,9 @@ def _collect(words: argparse.Namespace) -> None:
 
 
 def _validate(words: argparse.Namespace) -> None:
-    from agentgym.recipe import load_recipe, recipe_text
+    from agentgym.recipe import recipe_text
 
-    recipe = load_recipe(words.recipe, words.overrides)
+    recipe = _load(words)
     if words.print:
         print(recipe_text(recipe), end="")
     else:
@@ -199,19 +222,19 @@ def _validate(words: argparse.Namespace) -> None:
 def _compare(words: argparse.Namespace) -> None:
     from agentgym.compare import compare
 
-    compare(words.baseline, words.candidate, words.iteration)
+    compare(words.baseline, words.candidate, words.iteration, trust=words.trust)
 
 
 def _transfer(words: argparse.Namespace) -> None:
     from agentgym.compare import transfer
 
-    transfer(words.runs, words.baseline)
+    transfer(words.runs, words.baseline, trust=words.trust)
 
 
 def _report(words: argparse.Namespace) -> None:
     from agentgym.evaluation.html import rebuild
 
-    rebuild(words.run)
+    rebuild(words.run, trust=words.trust)
 
 
 def _envs(words: argparse.Namespace) -> None:
@@ -236,31 +259,31 @@ def _tasks_list(words: argparse.Namespace) -> None:
     if words.n is not None and words.n < 1:
         raise UsageError(f"-n {words.n}: at least one task")
     split = Split(words.split) if words.split else None
-    list_tasks(words.sources, split=split, where=where, count=words.n, to=words.to)
+    list_tasks(words.sources, split=split, where=where, count=words.n, to=words.to, trust=words.trust)
 
 
 def _tasks_stats(words: argparse.Namespace) -> None:
     from agentgym.tasks import show_stats
 
-    show_stats(words.sources)
+    show_stats(words.sources, trust=words.trust)
 
 
 def _tasks_overlap(words: argparse.Namespace) -> None:
     from agentgym.tasks import show_overlap
 
-    show_overlap(words.training, words.evaluation, name_all=words.all)
+    show_overlap(words.training, words.evaluation, name_all=words.all, trust=words.trust)
 
 
 def _tasks_verify(words: argparse.Namespace) -> int:
     from agentgym.tasks import verify_panel
 
-    return verify_panel(words.panel)
+    return verify_panel(words.panel, trust=words.trust)
 
 
 def _tasks_panel(words: argparse.Namespace) -> None:
     from agentgym.tasks import write_panel
 
-    write_panel(words.recipe, words.overrides, words.to)
+    write_panel(words.recipe, words.overrides, words.to, imports=words.imports, trust=words.trust)
 
 
 def _traj_show(words: argparse.Namespace) -> None:
@@ -299,7 +322,7 @@ def _tell_prompts(recipe: Recipe) -> None:
     """With `prompt: from_data`, finds the prompts now, and says where there were several to choose from."""
     from agentgym.settings import Prompt
 
-    if recipe.prompt is Prompt.from_data:
+    if recipe.prompt == Prompt.from_data:
         from agentgym import progress
         from agentgym.data.prompts import data_prompts
 
@@ -320,7 +343,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command(_eval, "measure players on the tasks that are never learned from", _eval_arguments),
     "compare": Command(_compare, "say whether one run is better than another", _compare_arguments),
     "transfer": Command(_transfer, "show what was learned where, and how it does elsewhere", _transfer_arguments),
-    "report": Command(_report, "make report.html anew, also of a run that is not finished", _report_arguments),
+    "report": Command(_report, "write report.html again, also of a run that is not finished", _report_arguments),
     "collect": Command(_collect, "play tasks and write the trajectories to a Parquet file", _collect_arguments),
     "validate": Command(_validate, "check a recipe without running it", _validate_arguments),
     "envs": Command(_envs, "list the environments, or show one", _envs_arguments),

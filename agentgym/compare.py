@@ -1,28 +1,29 @@
 """Runs against each other, from what lies in their folders: `agentgym compare` and `agentgym transfer`.
 
 A run is named by its folder; after a colon may stand what of it is meant: an iteration of a fit (``runs/a:3``), its
-control (``runs/a:control``), or a player of an evaluation (``runs/agenteval:random``).
+control (``runs/a:control``), or a player of an evaluation (``runs/agenteval:random``). Somebody else may have made the
+folder: modules that its recipe names are imported only if the user trusts them.
 """
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agentgym import progress
 from agentgym.data import store
 from agentgym.errors import RunError
-from agentgym.evaluation.html import read_report
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played, measure
+from agentgym.evaluation.reading import read_report
 from agentgym.evaluation.tables import PAIRS_HEADER, figure_cell, p_text, pairs_rows, terminal_table
 from agentgym.evaluation.unfinished import refuse_evaluation
+from agentgym.foreign import cards
+from agentgym.recipe import read_recipe
+from agentgym.settings import EnvironmentSettings, Recipe
 from envpool import get_spec
 from envpool.errors import did_you_mean
 
@@ -42,24 +43,25 @@ class Measured:
     """
 
     name: str
-    recipe: Mapping[str, Any]
+    recipe: Recipe
     trained_on: frozenset[str] | None
     played: Played
 
 
-def compare(baseline: str, candidate: str, iteration: int | None = None) -> Pairing:
+def compare(baseline: str, candidate: str, iteration: int | None = None, *, trust: bool = False) -> Pairing:
     """Says whether one run is better than another on the tasks that both played; prints a table and the words.
 
     Args:
         baseline: the run to beat.
         candidate: the run that should be better.
         iteration: which iteration of fits, where the name of the run does not say; the last one measured if None.
+        trust: whether the modules that the runs' recipes name are imported.
 
     Raises:
         AgentGymError: one line with a cure: a run is not there or not measured, the versions of an environment
             differ, or there is no common task.
     """
-    old, new = (read_run(run, iteration) for run in (baseline, candidate))
+    old, new = (read_run(run, iteration, trust=trust) for run in (baseline, candidate))
     pairing = pair(old.played, new.played, names=(old.name, new.name))
     title = f"{new.name} against {old.name}: points are % of what can be had"
     progress.show(terminal_table(PAIRS_HEADER, pairs_rows(pairing, between="\n"), title=title))
@@ -69,18 +71,20 @@ def compare(baseline: str, candidate: str, iteration: int | None = None) -> Pair
     return pairing
 
 
-def transfer(runs: Sequence[str], baseline: str | None = None) -> list[list[str]]:
+def transfer(runs: Sequence[str], baseline: str | None = None, *, trust: bool = False) -> list[list[str]]:
     """Shows how models that learned in some environments do in others; prints the table and returns its cells.
 
     Args:
         runs: one row each; of an evaluation with several players each player is one.
         baseline: what every cell is compared with.
+        trust: as of `compare`.
 
     Raises:
         AgentGymError: as `compare`.
     """
-    base = read_run(baseline) if baseline is not None else None
-    rows = [measured for run in runs for measured in read_players(run) if base is None or measured.name != base.name]
+    base = read_run(baseline, trust=trust) if baseline is not None else None
+    every = [measured for run in runs for measured in read_players(run, trust=trust)]
+    rows = [measured for measured in every if base is None or measured.name != base.name]
     if not rows:
         raise RunError(f"there is only the baseline, {baseline}: name another run, or another player of that one")
     columns = sorted({name for row in rows for name in row.played.environments})
@@ -97,20 +101,20 @@ def transfer(runs: Sequence[str], baseline: str | None = None) -> list[list[str]
     return [header, *cells]
 
 
-def read_run(run: str, iteration: int | None = None) -> Measured:
+def read_run(run: str, iteration: int | None = None, *, trust: bool = False) -> Measured:
     """Reads the player that a run's name stands for.
 
     Raises:
         RunError: there is no such run, it was not measured, or it holds several players and none is named.
     """
-    found = read_players(run, iteration)
+    found = read_players(run, iteration, trust=trust)
     if len(found) > 1:
         names = [player.name for player in found]
         raise RunError(f"{run} holds {len(names)} players: name one of them, {' or '.join(names)}")
     return found[0]
 
 
-def read_players(run: str, iteration: int | None = None) -> list[Measured]:
+def read_players(run: str, iteration: int | None = None, *, trust: bool = False) -> list[Measured]:
     """Reads all players that a run's name stands for.
 
     Raises:
@@ -118,13 +122,13 @@ def read_players(run: str, iteration: int | None = None) -> list[Measured]:
         DataError: a trajectory file is damaged.
     """
     folder, which = _parse(run)
-    recipe = _recipe(folder)
+    recipe = read_recipe(folder / "recipe.yaml")
     report = folder / "report.json"
     players = read_report(report, _files) if report.exists() else {}
     if players:
-        return _players(folder, which, recipe, players)
+        return _players(folder, which, recipe, players, trust=trust)
     refuse_evaluation(folder)
-    return [_fitted(folder, which, recipe, iteration)]
+    return [_fitted(folder, which, recipe, iteration, trust=trust)]
 
 
 def _parse(run: str) -> tuple[Path, str | None]:
@@ -143,34 +147,22 @@ def _is_run(folder: Path) -> bool:
     return (folder / "recipe.yaml").is_file()
 
 
-def _recipe(folder: Path) -> Mapping[str, Any]:
-    """The recipe as it was written down, unchecked: files and servers that it names need not be there any more."""
-    path = folder / "recipe.yaml"
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        imports = [*(recipe.get("imports") or ())]
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"cannot read {path} ({reason}): start where its run was started") from error
-    for module in imports:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # importing runs the module, which may raise anything
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            cure = "start where its run was started, or mend the module"
-            raise RunError(f"cannot import {module}, which {path} names ({reason}): {cure}") from error
-    assert isinstance(recipe, Mapping)
-    return recipe
-
-
 def _files(report: Mapping[str, Any]) -> dict[str, list[str]]:
     """The trajectory files of each player of an evaluation; none for a fit."""
-    players = report["players"] if report.get("kind") == "eval" else ()
-    return {player["player"]: [*player["trajectories"]] for player in players}
+    found: dict[str, list[str]] = {}
+    for player in report["players"] if report.get("kind") == "eval" else ():
+        name, files = player["player"], player["trajectories"]
+        if not isinstance(name, str) or not isinstance(files, list):
+            raise ValueError("a player has no name or no trajectory files")
+        for file in files:
+            if not isinstance(file, str) or Path(file).name != file:
+                raise ValueError(f"{file!r:.80} is no trajectory file of the run")
+        found[name] = files
+    return found
 
 
 def _players(
-    folder: Path, which: str | None, recipe: Mapping[str, Any], players: Mapping[str, Sequence[str]]
+    folder: Path, which: str | None, recipe: Recipe, players: Mapping[str, Sequence[str]], *, trust: bool
 ) -> list[Measured]:
     if which is not None and which not in players:
         raise RunError(
@@ -181,15 +173,16 @@ def _players(
             name=f"{folder}:{player}" if len(players) > 1 else f"{folder}",
             recipe=recipe,
             trained_on=_taught_by(Path(player)),
-            played=_played([folder / "trajectories" / name for name in files]),
+            played=_played(folder, recipe, [folder / "trajectories" / name for name in files], trust=trust),
         )
         for player, files in players.items()
         if which in (None, player)
     ]
 
 
-def _fitted(folder: Path, which: str | None, recipe: Mapping[str, Any], iteration: int | None) -> Measured:
-    files = {str(int(path.stem[2:5])): path for path in sorted((folder / "trajectories").glob("it???-eval.parquet"))}
+def _fitted(folder: Path, which: str | None, recipe: Recipe, iteration: int | None, *, trust: bool) -> Measured:
+    paths = sorted((folder / "trajectories").glob("it[0-9][0-9][0-9]-eval.parquet"))
+    files = {str(int(path.stem[2:5])): path for path in paths}
     if not files:
         raise RunError(f"{folder} has not measured anything yet: {_GO_ON}")
     if which is None:
@@ -201,12 +194,14 @@ def _fitted(folder: Path, which: str | None, recipe: Mapping[str, Any], iteratio
         raise RunError(f"{folder} has no iteration {which!r} (it has: {', '.join(files)})")
     name = f"{folder}, {which if which == CONTROL else f'iteration {which}'}"
     trained_on = _trained_on(folder, recipe, explored=which not in ("0", CONTROL))
-    return Measured(name=name, recipe=recipe, trained_on=trained_on, played=_played([files[which]]))
+    played = _played(folder, recipe, [files[which]], trust=trust)
+    return Measured(name=name, recipe=recipe, trained_on=trained_on, played=played)
 
 
-def _played(files: Sequence[Path]) -> Played:
+def _played(folder: Path, recipe: Recipe, files: Sequence[Path], *, trust: bool) -> Played:
     trajectories = store.read(files)
-    return measure(trajectories, {name: get_spec(name) for name in {t.task.environment for t in trajectories}})
+    names = sorted({trajectory.task.environment for trajectory in trajectories})
+    return measure(trajectories, cards(names, recipe.imports, folder, trust=trust))
 
 
 def _taught_by(model: Path) -> frozenset[str] | None:
@@ -215,14 +210,18 @@ def _taught_by(model: Path) -> frozenset[str] | None:
         if _is_run(folder):
             inside = model.relative_to(folder).parts
             explored = inside[0] not in ("it000", "base", CONTROL)
-            return frozenset() if inside[0] == "base" else _trained_on(folder, _recipe(folder), explored=explored)
+            return (
+                frozenset()
+                if inside[0] == "base"
+                else _trained_on(folder, read_recipe(folder / "recipe.yaml"), explored=explored)
+            )
     return None
 
 
-def _trained_on(folder: Path, recipe: Mapping[str, Any], *, explored: bool) -> frozenset[str]:
+def _trained_on(folder: Path, recipe: Recipe, *, explored: bool) -> frozenset[str]:
     expert = folder / "trajectories" / "expert.parquet"
     shown = {trajectory.task.environment for trajectory in store.read([expert])} if expert.exists() else set()
-    tried = {name for name, settings in recipe["environments"].items() if settings["explore"] and explored}
+    tried = {name for name, settings in recipe.environments.items() if settings.explore and explored}
     return frozenset(shown | tried)
 
 
@@ -230,7 +229,7 @@ def _other_rules(old: Measured, new: Measured, names: Sequence[str]) -> list[str
     """Says where the two played by other turn limits."""
     lines = []
     for name in names:
-        limits = [side.recipe["environments"].get(name, {}).get("max_turns") for side in (old, new)]
+        limits = [side.recipe.environments.get(name, EnvironmentSettings()).max_turns for side in (old, new)]
         if limits[0] != limits[1]:
             a, b = (get_spec(name).max_turns if limit is None else limit for limit in limits)
             lines.append(f"{name} was played with {a} turns by {old.name} and with {b} by {new.name}.")

@@ -6,10 +6,12 @@ command goes on where it was interrupted.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from agentgym import hooks, progress
 from agentgym.checks import check_recipe
@@ -39,6 +41,16 @@ from envpool import ExpertPolicy, Split, Task, Trajectory, get_spec
 from envpool import collect as play_in_pool
 
 TINY = "tiny"
+
+
+class _Callable(ModuleType):
+    """This module, to be called as the function that it is named for: `agentgym.fit(recipe)`."""
+
+    def __call__(self, recipe: Recipe) -> Report:
+        return fit(recipe)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def fit(recipe: Recipe) -> Report:
@@ -144,7 +156,7 @@ class _Fit:
     def explore(self, model: str, number: int, before: Path | None) -> tuple[Explored, Path]:
         """Tries the exploration tasks and writes what is worth learning from."""
         recipe, evol = self.recipe, self.recipe.evol
-        carries = before is not None and (evol.merge is Merge.previous or evol.only_unsolved)
+        carries = before is not None and (evol.merge == Merge.previous or evol.only_unsolved)
         carried = store.read([before]) if before is not None and carries else []
         tasks = tasks_of(recipe, Split.EXPLORE)
         solved = set(self._worth) if evol.only_unsolved else set()

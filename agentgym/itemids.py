@@ -25,6 +25,15 @@ RENUMBERED: Mapping[str, str] = {
 """Environments whose tasks have other numbers here than in AgentGym, and why."""
 
 
+ORIGINAL = ("agenttraj", "agenteval")
+"""Versions of tasks whose numbers are those of AgentGym's environments."""
+
+
+def renumbered(environment: str, version: str) -> bool:
+    """Whether a number means another task here than where it is from."""
+    return version in ORIGINAL and environment in RENUMBERED
+
+
 @dataclass(frozen=True, slots=True)
 class ItemId:
     """A task as an item id names it.

@@ -19,8 +19,8 @@ from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
 from agentgym.ranks import ALONE, Ranks, leave_at_exit
 from agentgym.settings import Recipe, Reward
+from agentgym.values import member
 from envpool import Trajectory, environments, get_spec
-from envpool.errors import did_you_mean
 
 if TYPE_CHECKING:
     import lightning as L
@@ -202,11 +202,8 @@ def weight(trajectory: Trajectory, reward: Reward | str) -> float:
     Raises:
         RecipeError: there is no such reward.
     """
-    if reward not in list(Reward):
-        near = did_you_mean(str(reward), list(map(str, Reward)))
-        raise RecipeError([f"evol.reward: {reward!r} is not one of {', '.join(Reward)}{near}"])
     environment = trajectory.task.environment
-    if Reward(reward) == Reward.binary or trajectory.score is None or environment not in environments():
+    if member(Reward, reward) == Reward.binary or trajectory.score is None or environment not in environments():
         return 1.0
     low, high = get_spec(environment).score_range
     return min(1.0, max(0.0, (trajectory.score - low) / (high - low)))

@@ -86,10 +86,10 @@ def in_manner_of(recipe: Recipe, model: str) -> Recipe:
     Raises:
         ModelError: the file that tells is damaged, or it was taught with prompts that the recipe does not have.
     """
-    manner = read_manner(model) if recipe.eval.manner is MannerFrom.model else None
+    manner = read_manner(model) if recipe.eval.manner == MannerFrom.model else None
     if manner is None:
         return recipe
-    if manner.prompt is Prompt.from_data and recipe.prompt is not Prompt.from_data:
+    if manner.prompt == Prompt.from_data and recipe.prompt != Prompt.from_data:
         raise ModelError(
             f"{model} was taught with the prompts of its data: set prompt=from_data and name that `data`, or insist on "
             "the recipe's own prompts with eval.manner=recipe"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from agentgym.data.instructions import same_words
 from agentgym.data.store import polars
-from agentgym.data.tasklist import ORIGINAL, joined, of_tasks, with_instructions
+from agentgym.data.tasklist import joined, of_tasks, with_instructions
 from agentgym.data.tasksource import of_trajectories
-from agentgym.itemids import RENUMBERED, ItemId
-from agentgym.panel import load_panel
+from agentgym.itemids import RENUMBERED, ItemId, renumbered
+from agentgym.numbering import VERSION, plays_original
 from agentgym.play import tasks_of
 from agentgym.settings import Recipe
 from envpool import Split, Trajectory
@@ -141,7 +141,8 @@ def overlap_of(recipe: Recipe, expert: Sequence[Trajectory]) -> list[str]:
     files = [t for t in expert if t.task not in demonstrated or t.policy != "expert"]
     if not files and recipe.panel is None:
         return []  # the splits see to it
-    drawn = _numbered(recipe, of_tasks([*own, *tasks_of(recipe, Split.EXPLORE)], Split.TRAIN))
+    explored = _numbered(recipe, of_tasks(tasks_of(recipe, Split.EXPLORE), Split.TRAIN))
+    drawn = joined([of_tasks(own, Split.TRAIN), explored])  # experts play here, by our numbers
     measured = _numbered(recipe, of_tasks(tasks_of(recipe, Split.EVAL), Split.EVAL))
     shown = {t.task.environment for t in files}
     to_tell = measured["environment"].is_in(list(shown))
@@ -152,10 +153,9 @@ def overlap_of(recipe: Recipe, expert: Sequence[Trajectory]) -> list[str]:
 
 def _numbered(recipe: Recipe, frame: pl.DataFrame) -> pl.DataFrame:
     """Gives tasks that an original server plays by its own numbers a version that says so."""
-    parts = load_panel(recipe.panel).environments if recipe.panel is not None else {}
-    original = [name for name, part in parts.items() if part.version is None and name in RENUMBERED]
+    original = [name for name in recipe.environments if plays_original(recipe, name)]
     lib = polars()
-    version = lib.when(lib.col("environment").is_in(original)).then(lib.lit("agenteval")).otherwise(lib.col("version"))
+    version = lib.when(lib.col("environment").is_in(original)).then(lib.lit(VERSION)).otherwise(lib.col("version"))
     return frame.with_columns(version=version)
 
 
@@ -178,7 +178,7 @@ def _tasks(frame: pl.DataFrame, environment: str) -> list[_Known]:
     """The tasks of an environment, each once."""
     tasks: dict[tuple[str, str], _Known] = {}
     for row in frame.filter(environment=environment).iter_rows(named=True):
-        numbering = "original" if environment in RENUMBERED and row["version"] in ORIGINAL else "here"
+        numbering = "original" if renumbered(environment, row["version"]) else "here"
         key = ItemId(row["item_id"], environment, row["index"]).key
         known = tasks.get((numbering, key))
         if known is None or known.text is None:

@@ -21,6 +21,7 @@ from agentgym.errors import DataError
 from agentgym.itemids import RENUMBERED, ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
 from envpool.errors import did_you_mean
+from envpool.spec import EMBEDDED, SERVED
 
 GOLDENS = 8
 """How many goldens a new panel holds per environment that has an expert; one a task where all tasks begin alike."""
@@ -79,7 +80,7 @@ class Part:
         if self.version not in (None, spec.version):
             return [
                 f"it was made for version {self.version} of {spec.name}, and here is version {spec.version}: "
-                "make it anew with `agentgym tasks panel`"
+                "make another one with `agentgym tasks panel`"
             ]
         known = frozenset[int]().union(*(spec.tasks(split) for split in Split))
         unknown = [item_id for item_id in self.tasks if not _known(spec, known, read_item_id(item_id))]
@@ -94,10 +95,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Panel:
-    """The tasks that are measured, by environment."""
+    """The tasks that are measured, by environment.
+
+    Attributes:
+        name: how it is called.
+        environments: the tasks.
+        imports: the modules that register those of the environments that do not ship with envpool. They are never
+            imported by reading a panel: somebody else may have written it.
+    """
 
     name: str
     environments: Mapping[str, Part]
+    imports: Sequence[str] = ()
 
     def tasks(self, environment: str, *, served: bool = False) -> list[Task]:
         """The tasks of an environment, in the order of the panel.
@@ -151,10 +160,16 @@ def load_panel(name: str) -> Panel:
     return _panel(name, _json(path, path))
 
 
-def make_panel(name: str, tasks: Iterable[Task], *, goldens: int = GOLDENS) -> Panel:
+def make_panel(name: str, tasks: Iterable[Task], *, goldens: int = GOLDENS, imports: Sequence[str] = ()) -> Panel:
     """Makes a panel by looking at each task in this process.
 
     Tasks of environments that live behind servers only are pinned without hashes.
+
+    Args:
+        name: how to call it.
+        tasks: what to pin.
+        goldens: how many goldens an environment gets, at most.
+        imports: the modules that were imported; kept if an environment may be one of theirs.
 
     Raises:
         MissingExtra: an environment needs a package that is not installed.
@@ -162,7 +177,8 @@ def make_panel(name: str, tasks: Iterable[Task], *, goldens: int = GOLDENS) -> P
     indices: dict[str, list[int]] = {}
     for task in tasks:
         indices.setdefault(task.environment, []).append(task.index)
-    return Panel(name, {env: _made(get_spec(env), numbers, goldens) for env, numbers in indices.items()})
+    parts = {env: _made(get_spec(env), numbers, goldens) for env, numbers in indices.items()}
+    return Panel(name, parts, imports if parts.keys() - {*EMBEDDED, *SERVED} else ())
 
 
 def panel_text(panel: Panel) -> str:
@@ -180,7 +196,8 @@ def panel_text(panel: Panel) -> str:
             f'   "packages": {_dump(part.packages)},\n   "tasks": {{\n{tasks}\n   }},\n'
             f'   "goldens": [\n{goldens}\n   ]\n  }}'
         )
-    return f'{{\n "panel": {_dump(panel.name)},\n "environments": {{\n' + ",\n".join(parts) + "\n }\n}\n"
+    imports = f' "imports": {_dump([*panel.imports])},\n' if panel.imports else ""
+    return f'{{\n "panel": {_dump(panel.name)},\n{imports} "environments": {{\n' + ",\n".join(parts) + "\n }\n}\n"
 
 
 def packages_of(environment: str) -> dict[str, str]:
@@ -236,7 +253,9 @@ def _json(file: Any, name: object) -> Any:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}; check the path") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise DataError(f"{name} nests too deeply: {_CURE}") from error
+    except ValueError as error:
         raise DataError(f"{name} is no JSON ({error}): {_CURE}") from error
 
 
@@ -246,9 +265,12 @@ def _panel(name: str, content: Any) -> Panel:
     try:
         environments = _of(content, "environments", dict)
         parts = {environment: _part(environment, part) for environment, part in environments.items()}
+        imports = content.get("imports", [])
+        if not isinstance(imports, list) or not all(isinstance(module, str) for module in imports):
+            raise ValueError("'imports' is no list of texts")
     except ValueError as error:
         raise DataError(f"{name} is no panel ({error}): {_CURE}") from error
-    return Panel(name, parts)
+    return Panel(name, parts, tuple(imports))
 
 
 def _part(environment: str, content: Any) -> Part:

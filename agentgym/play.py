@@ -17,10 +17,12 @@ from agentgym.data.rows import to_row
 from agentgym.devices import memory_given_back, on_gpu, own_device
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
+from agentgym.numbering import card_of
 from agentgym.panel import load_panel
 from agentgym.settings import Prompt, Recipe
 from envpool import (
     EnvPool,
+    EnvSpec,
     ExpertPolicy,
     Limits,
     Policy,
@@ -124,7 +126,7 @@ def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
     def write_down(episodes: Iterable[Trajectory]) -> None:
-        journal.add(to_row(replace(episode, sample=job.sample), **origin) for episode in episodes)
+        journal.add(to_row(_finished(recipe, job, episode), **origin) for episode in episodes)
 
     def finish(episode: Trajectory) -> None:
         if not lockstep:
@@ -141,7 +143,7 @@ def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
             if task not in missing:
                 on_episode(done[task].success)
         played = collect(pool, [task for task in piece if task in missing], policy, on_trajectory=finish)
-        done |= {episode.task: replace(episode, sample=job.sample) for episode in played}
+        done |= {episode.task: _finished(recipe, job, episode) for episode in played}
         if lockstep and missing and start + size < len(job.tasks):
             write_down(done[task] for task in piece)
     store.write(job.out, [done[task] for task in job.tasks], **origin)
@@ -169,7 +171,7 @@ def played_before(recipe: Recipe, job: PlayJob) -> dict[Task, Trajectory]:
     for row, episode in [*finished, *begun]:
         different = [what for column, (what, value) in wanted.items() if row[column] != value]
         different += ["tasks"] if episode.task not in tasks else []
-        if episode.task in tasks and episode.version != get_spec(episode.task.environment).version:
+        if episode.task in tasks and episode.version != _card(recipe, episode.task.environment).version:
             different.append(f"version of {episode.task.environment}")
         if different:
             raise RunError(
@@ -198,16 +200,28 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     Raises:
         DataError: the recipe's panel cannot be read, or has tasks that cannot be played here.
     """
-    if split is Split.EVAL and recipe.panel is not None:
+    if split == Split.EVAL and recipe.panel is not None:
         pinned = load_panel(recipe.panel)
         settings = recipe.environments.items()
         return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
-    seed = 0 if split is Split.EVAL else recipe.seed
+    seed = 0 if split == Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in get_spec(name).select(split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where)
+        for task in (get_spec(name) if split == Split.TRAIN else card_of(recipe, name)).select(
+            split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where
+        )
     ]
+
+
+def _card(recipe: Recipe, name: str) -> EnvSpec:
+    return card_of(recipe, name) if name in recipe.environments else get_spec(name)
+
+
+def _finished(recipe: Recipe, job: PlayJob, episode: Trajectory) -> Trajectory:
+    """An episode with what is known of it here: which try it was, and whose numbers its task has."""
+    version = _card(recipe, episode.task.environment).version
+    return replace(episode, sample=job.sample, version=version)
 
 
 def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
@@ -222,7 +236,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
         sessions=settings.sessions,
         format=recipe.format,
         transport=None if here else _transport(recipe),
-        brief=recipe.prompt is Prompt.brief,
+        brief=recipe.prompt == Prompt.brief,
         prompts=data_prompts(recipe).texts,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
         limits=Limits(

@@ -11,10 +11,14 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import httpx
+
 from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, is_local, learns, refuse
 from agentgym.devices import device_count, on_gpu
+from agentgym.itemids import RENUMBERED
 from agentgym.modelserver import complaints_before_playing
-from agentgym.settings import Recipe, TrainerSettings
+from agentgym.numbering import plays_original
+from agentgym.settings import EnvironmentSettings, Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
 from envpool.transports.process import ProcessTransport
 
@@ -56,13 +60,13 @@ def check_play(recipe: Recipe, split: Split) -> None:
     local = any(is_local(recipe, player) for player in players)
     complaints = [*_reachable(recipe), *(_workers(recipe) if local else ())]
     count = COUNTS[split]
-    pinned = split is Split.EVAL and recipe.panel is not None
+    pinned = split == Split.EVAL and recipe.panel is not None
     if not pinned and not any(getattr(e, count) for e in recipe.environments.values()):
         complaints.append(Complaint("", f"no task to play: set environments.NAME.{count}"))
     model = recipe.model
     if model.endpoint is not None and model.name not in PLAYERS and not complaints:
         evol = recipe.evol
-        greedy = split is Split.EVAL and recipe.eval.samples == 1
+        greedy = split == Split.EVAL and recipe.eval.samples == 1
         request = {
             "temperature": 0.0 if greedy else evol.temperature,
             "top_p": 1.0 if greedy else evol.top_p,
@@ -154,6 +158,35 @@ def _reachable(recipe: Recipe) -> Iterator[Complaint]:
         if silent and len(silent) == len(settings.endpoints):
             text = f"no server answers ({'; '.join(silent)}): start it, as in `envpool serve {name} --port 36001`"
             yield Complaint(f"environments.{name}.endpoints", text)
+        elif not silent:
+            yield from _whose(recipe, name)
+
+
+def _whose(recipe: Recipe, name: str) -> Iterator[Complaint]:
+    """Whether servers whose numbers may be others than ours are those that the recipe says."""
+    settings = recipe.environments[name]
+    original, key = plays_original(recipe, name), f"environments.{name}.original"
+    for address in settings.endpoints if name in RENUMBERED else ():
+        ours = _is_ours(address, settings)
+        if ours and original:
+            text = f"{address} is a server of envpool's, whose tasks have our numbers: leave it out"
+            yield Complaint(key, f"{text}, and use a panel of ours" if not settings.original else text)
+        elif ours is False and not original:
+            text = f"{address} is no server of envpool's: its tasks have other numbers ({RENUMBERED[name]})"
+            yield Complaint(key, f"{text}; set {key}=true")
+
+
+def _is_ours(address: str, settings: EnvironmentSettings) -> bool | None:
+    """Asks a server whether it is envpool's; None if it does not say."""
+    try:
+        headers = endpoint_of(address, settings).secrets()
+        answer = httpx.get(f"{address.rstrip('/')}/info", headers=headers, timeout=CONNECT_SECONDS, trust_env=False)
+        if answer.status_code == 404:
+            return False
+        known = answer.json() if answer.status_code == 200 else None
+    except (httpx.HTTPError, EnvPoolError, ValueError):
+        return None
+    return known.get("server") == "envpool" if isinstance(known, dict) else None
 
 
 def _silence(address: str) -> str | None:

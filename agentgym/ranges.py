@@ -1,4 +1,4 @@
-"""Which numbers the settings of a recipe may be."""
+"""Allowed ranges of numeric settings."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from agentgym.settings import (
     TinySettings,
     TrainerSettings,
 )
+from agentgym.values import shown
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def out_of_range(section: Any, key: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(section, field.name)
         path = f"{key}{field.name}"
         if field.name in ranges and value is not None and not ranges[field.name].holds(value):
-            yield path, f"{value} is out of range: it must be {ranges[field.name]}"
+            yield path, f"{shown(path, value)} is out of range: it must be {ranges[field.name]}"
         elif dataclasses.is_dataclass(value):
             yield from out_of_range(value, f"{path}.")
         elif isinstance(value, dict):

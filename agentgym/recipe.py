@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import re
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from agentgym.checks import complaints_about
 from agentgym.errors import RecipeError
 from agentgym.settings import Recipe
+from agentgym.values import Misfit, converted, expected, hints_of, shown, without_none
 from envpool.errors import did_you_mean
 
 RESUMABLE = (
@@ -49,19 +48,12 @@ RESUMABLE = (
 )
 """Settings that may change when a run goes on: they say how fast, where and how long, not what is learned."""
 
-_SECRETIVE = (
-    "environments.*.endpoints",
-    "environments.*.headers",
-    "environments.*.headers.*",
-    "environments.*.token",
-    "model.endpoint",
-    "model.endpoint.key",
-    "model.endpoint.options*",
-    "model.endpoint.url",
-)
-"""Settings in whose place a secret may have been written: complaints do not repeat it."""
+LONGEST = 500_000
+"""Most bytes of a recipe."""
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list, as in [a, b]"}
+_TOO_DEEP = "it nests too deeply, or a part of it holds itself: write it out"
+_MOST_NODES, _DEEPEST = 100_000, 60
+"""Most values that a recipe's YAML may come to with every alias written out, and how deep they may nest."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -77,20 +69,25 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file, an override or a setting is wrong; carries all complaints.
     """
-    reader = _Reader(OmegaConf.structured(Recipe))
-    given, lines, texts = _read(Path(path))
-    reader.section(reader.config, Recipe, given, _Source(str(path), lines, texts))
-    for override in overrides:
-        changes, texts = _parse_override(override, reader)
-        # The key alone: the value may be a secret that was written in the wrong place.
-        name = " ".join(["override", *override.partition("=")[0].split()])
-        reader.section(reader.config, Recipe, changes, _Source(name, {}, texts))
+    reader = _read(Path(path), overrides)
     recipe = reader.finish()
-    for key, text in complaints_about(recipe):
-        if not reader.explains(key):
-            reader.complain(key, text)
-    if reader.lines:
-        raise RecipeError(reader.lines)
+    for key, text, _ in complaints_about(recipe, reader.wrong):
+        reader.complain(key, text)
+    reader.refuse()
+    return recipe
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Reads a recipe as it was written down; files, servers and modules that it names need not be there any more.
+
+    Nothing that it names is imported: it may lie in a folder that somebody else made.
+
+    Raises:
+        RecipeError: the file cannot be read, or a setting is of a wrong type; carries all complaints.
+    """
+    reader = _read(Path(path))
+    recipe = reader.finish(whole=False)
+    reader.refuse()
     return recipe
 
 
@@ -105,9 +102,10 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(recipe_text(recipe), encoding="utf-8")
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(recipe_text(recipe))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -159,12 +157,12 @@ class _Reader:
         place = f" ({self.places[key]})" if key in self.places else ""
         self.lines.append(f"{key}: {text}{place}" if key else text)
 
-    def explains(self, key: str) -> bool:
-        """Whether a complaint about `key` would only echo an earlier one about it or about a key right in it."""
-        return key in self.wrong or (key in get_type_hints(Recipe) and any(w.startswith(f"{key}.") for w in self.wrong))
+    def refuse(self) -> None:
+        if self.lines:
+            raise RecipeError(self.lines)
 
     def section(self, node: DictConfig, schema: type, given: Mapping[Any, Any], source: _Source, key: str = "") -> None:
-        hints = get_type_hints(schema)
+        hints = hints_of(schema)
         for given_name, value in given.items():
             name = str(given_name)
             path = f"{key}.{name}" if key else name
@@ -172,10 +170,12 @@ class _Reader:
             if name in hints:
                 self.setting(node, name, hints[name], value, source, path)
             else:
-                self.complain(path, f"unknown key{_nearest(name, key, hints)}")
+                meant, text = _nearest(name, key, hints)
+                self.complain(path, f"unknown key{text}")
+                self.wrong.update(meant)
 
     def setting(self, node: DictConfig, name: str, hint: Any, value: Any, source: _Source, path: str) -> None:
-        plain, optional = _without_none(hint)
+        plain, optional = without_none(hint)
         if dataclasses.is_dataclass(plain):
             if value is None and optional:
                 node[name] = None
@@ -184,10 +184,10 @@ class _Reader:
                     node[name] = cast(type, plain)()
                 self.section(node[name], cast(type, plain), value or {}, source, path)
             else:
-                self.complain(path, f"{_shown(path, value)} is no section of settings: write its keys below it")
+                self.complain(path, f"{shown(path, value)} is no section of settings: write its keys below it")
         elif get_origin(plain) is dict:
             if not isinstance(value, Mapping | None):
-                self.complain(path, f"{_shown(path, value)} is no section: write `name: ...` below it")
+                self.complain(path, f"{shown(path, value)} is no section: write `name: ...` below it")
                 return
             for key, item in (value or {}).items():
                 item_path = f"{path}.{key}"
@@ -196,27 +196,33 @@ class _Reader:
         else:
             if plain is str and type(value) in (int, float):
                 value = source.texts.get(path, value)  # 010 is a text here, not the number 8
+            elif plain == list[str] and isinstance(value, list):
+                items = enumerate(value)
+                value = [source.texts.get(f"{path}.{i}", v) if type(v) in (int, float) else v for i, v in items]
             self.leaf(node, name, hint, value, path)
 
     def leaf(self, node: DictConfig, name: str, hint: Any, value: Any, path: str) -> None:
-        plain, _ = _without_none(hint)
-        shown = _shown(path, value)
         if "${" in str(value):
             if re.search(r"\$\{[^}]*[:$]", str(value)):
-                text = f"{shown} may only refer to other settings, as in ${{seed}}: a recipe is saved as it is"
-                self.complain(path, text)
+                text = "may only refer to other settings, as in ${seed}: a recipe is saved as it is"
+                self.complain(path, f"{shown(path, value)} {text}")
                 return
             self.references[path] = (node, name, hint)
         else:
             self.references.pop(path, None)
         try:
-            node[name] = value if path in self.references else _convert(hint, value)
+            node[name] = value if path in self.references else converted(hint, value, path)
+        except Misfit as misfit:
+            self.complain(path, str(misfit))
         except (OmegaConfBaseException, ValueError):
             self.references.pop(path, None)
-            self.complain(path, f"{shown} is not {_expected(hint)}{did_you_mean(str(value), _choices(plain))}")
+            self.complain(path, f"{shown(path, value)} is not {expected(hint)}")
 
-    def finish(self) -> Recipe:
+    def finish(self, *, whole: bool = True) -> Recipe:
         """Resolves references and returns the recipe; what could not be read has its default.
+
+        Args:
+            whole: whether it is a mistake that a setting without a default is missing.
 
         Raises:
             RecipeError: a reference leads nowhere.
@@ -227,43 +233,103 @@ class _Reader:
                 OmegaConf.to_container(OmegaConf.create({"value": node[name]}))
             except (OmegaConfBaseException, ValueError):
                 raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload, index]
-                self.complain(path, f"{_shown(path, raw)} does not lead to {_expected(hint)}")
+                self.complain(path, f"{shown(path, raw)} does not lead to {expected(hint)}")
         if len(self.lines) > before:
             raise RecipeError(self.lines)
         for path in sorted(OmegaConf.missing_keys(self.config)):
-            self.complain(path, f"missing: add `{path}: ...` to the recipe, or give `{path}=...`")
+            if whole:
+                self.complain(path, f"missing: add `{path}: ...` to the recipe, or give `{path}=...`")
             OmegaConf.update(self.config, path, "unnamed")
         OmegaConf.resolve(self.config)
         return cast(Recipe, OmegaConf.to_object(self.config))
 
 
-def _shown(path: str, value: Any) -> str:
-    """How a complaint names a value: as it is, unless it may be a secret that was written in the wrong place."""
-    return "this" if any(fnmatchcase(path, secret) for secret in _SECRETIVE) else repr(value)
+def _read(path: Path, overrides: Sequence[str] = ()) -> _Reader:
+    """Reads a recipe file and overrides into the schema; what does not fit is noted."""
+    reader = _Reader(OmegaConf.structured(Recipe))
+    given, source = _parse(path)
+    reader.section(reader.config, Recipe, given, source)
+    for override in overrides:
+        changes, texts = _parse_override(override, reader)
+        # The key alone: the value may be a secret that was written in the wrong place.
+        name = " ".join(["override", *override.partition("=")[0].split()])
+        reader.section(reader.config, Recipe, changes, _Source(name, {}, texts))
+    return reader
 
 
-def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, int], dict[str, str]]:
-    """Returns what a recipe file says, and the line and the spelling of each dotted key."""
+def text_of(path: Path) -> str:
+    """Returns the text of a recipe file.
+
+    Raises:
+        RecipeError: it is not there, too long, or no text.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        text = content.decode()
     except (FileNotFoundError, NotADirectoryError):
         near = sorted({str(p) for folder in (path.parent, Path("recipes")) for p in folder.glob("*.yaml")})
         raise RecipeError([f"there is no recipe file {str(path)!r}{did_you_mean(str(path), near)}"]) from None
     except IsADirectoryError:
         raise RecipeError([f"{str(path)!r} is a folder: name a recipe file in it"]) from None
     except UnicodeDecodeError as error:
-        raise RecipeError([f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
+        if len(content) <= LONGEST:
+            raise RecipeError([f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError([f"cannot read the recipe {str(path)!r} ({reason}): check the path"]) from None
+    if len(content) > LONGEST:
+        raise RecipeError([f"{path} has more than {LONGEST:,} bytes: it is no recipe, name another file"])
+    return text
+
+
+def _parse(path: Path) -> tuple[Mapping[Any, Any], _Source]:
+    """Returns what a recipe file says, with the line and the spelling of each dotted key."""
+    text = text_of(path)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = _composed(text)
         if not isinstance(root, yaml.MappingNode):
             raise RecipeError([f"{path} is no recipe: it should consist of `key: value` lines"])
         given = OmegaConf.to_container(OmegaConf.create(text))
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError([f"{path}{line}: this is not YAML: {error.problem}"]) from None
+    except RecursionError:
+        raise RecipeError([f"{path}: {_TOO_DEEP}"]) from None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise RecipeError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
-    return cast(Mapping[Any, Any], given), dict(_lines(root)), dict(_spellings(root))
+    return cast(Mapping[Any, Any], given), _Source(str(path), dict(_lines(root)), dict(_spellings(root)))
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Parses YAML, and makes sure that it is of a size that can be gone through.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or its aliases come to too much.
+        RecursionError: it nests too deeply, or holds itself.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # composing goes as deep as the text, and takes long there
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise RecursionError
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    sizes: dict[int, int] = {}  # by the id of a node, all that its aliases come to included
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if depth > _DEEPEST:  # an alias of what it lies in nests without an end
+            raise RecursionError
+        if id(node) not in sizes:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            nodes = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
+            sizes[id(node)] = 1 + sum(size(each, depth + 1) for each in nodes)
+        if sizes[id(node)] > _MOST_NODES:
+            raise yaml.YAMLError(f"it has more than {_MOST_NODES:,} values, its aliases written out")
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root, 0)
+    return root
 
 
 def _lines(node: yaml.MappingNode, key: str = "") -> Iterator[tuple[str, int]]:
@@ -275,10 +341,13 @@ def _lines(node: yaml.MappingNode, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _spellings(node: yaml.Node | None, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the dotted key of each setting that is no list and no section, and its value as it was written."""
+    """Yields the dotted key of each plain value, and how it was written; items of a list are counted from 0."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             yield from _spellings(value, f"{key}.{name.value}" if key else str(name.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield from _spellings(value, f"{key}.{i}")
     elif isinstance(node, yaml.ScalarNode):
         yield key, node.value
 
@@ -289,64 +358,35 @@ def _parse_override(override: str, reader: _Reader) -> tuple[Mapping[Any, Any], 
     if not equals or not key.strip(". "):
         reader.complain("", f"override {override!r} is not written key=value, as in bc.lr=1e-4")
         return {}, {}
+    if key[0] in "+~":
+        cure = f"leave out the {key[0]}" if key[0] == "+" else "set it to null"
+        reader.complain(key, f"no key begins with {key[0]}: {cure}, as settings are added and changed alike")
+        return {}, {}
     try:
-        texts = dict(_spellings(yaml.compose(value, Loader=yaml.SafeLoader), key.strip()))
+        texts = dict(_spellings(_composed(value), key.strip()))
         return cast(Mapping[Any, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override]))), texts
+    except RecursionError:
+        reader.complain("", f"override {key!r}: {_TOO_DEEP}")
+        return {}, {}
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         reader.complain("", f"override {key!r}: what follows the = is not YAML; quote it, as in 'key=\"text\"'")
         return {}, {}
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    """Returns `int, True` for `int | None`, and `int, False` for `int`."""
-    if get_origin(hint) in (Union, UnionType):
-        return next(kind for kind in get_args(hint) if kind is not type(None)), True
-    return hint, False
-
-
-def _choices(kind: Any) -> Mapping[str, Enum]:
-    return kind.__members__ if isinstance(kind, type) and issubclass(kind, Enum) else {}
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """Returns `value` as the type that a setting has; raises ValueError if it is of another kind."""
-    kind, optional = _without_none(hint)
-    choices = _choices(kind)
-    if kind is Any or (value is None and optional) or type(value) is kind:
-        return value
-    if get_origin(kind) is list and (value is None or isinstance(value, list)):
-        return [_convert(get_args(kind)[0], item) for item in value or ()]
-    if choices:
-        word = "off" if value is False else value  # YAML reads the word off as false
-        if isinstance(word, str) and word in choices:
-            return choices[word]
-    elif (kind is float and type(value) is int) or (kind is str and type(value) in (int, float)):
-        return kind(value)
-    raise ValueError(value)
-
-
-def _expected(hint: Any) -> str:
-    plain, optional = _without_none(hint)
-    words = f"one of {', '.join(choices)}" if (choices := _choices(plain)) else _KINDS[get_origin(plain) or plain]
-    return f"{words} or null" if optional else words
-
-
-def _nearest(name: str, key: str, siblings: Collection[str]) -> str:
-    """Offers the key that was meant: one nearby in spelling, or one of that name elsewhere."""
+def _nearest(name: str, key: str, siblings: Collection[str]) -> tuple[list[str], str]:
+    """Returns the keys that may have been meant, and offers them: one nearby in spelling, or those of that name."""
     prefix = f"{key}." if key else ""
-    elsewhere = [path for path in _schema_keys(Recipe) if path.rpartition(".")[2] == name]
-    near = difflib.get_close_matches(name, siblings, n=1)
-    return (
-        (f"; did you mean {prefix + near[0]!r}?" if near else "")
-        or (f"; did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else "")
-        or f" (known here: {', '.join(siblings)})"
-    )
+    near = [prefix + name for name in difflib.get_close_matches(name, siblings, n=1)]
+    meant = near or [path for path in _schema_keys(Recipe) if path.rpartition(".")[2] == name]
+    if not meant:
+        return [], f" (known here: {', '.join(siblings)})"
+    return meant, f"; did you mean {' or '.join(map(repr, meant))}?"
 
 
 def _schema_keys(schema: type, key: str = "") -> Iterator[str]:
-    for name, hint in get_type_hints(schema).items():
+    for name, hint in hints_of(schema).items():
         yield key + name
-        plain, _ = _without_none(hint)
+        plain, _ = without_none(hint)
         if get_origin(plain) is dict:
             plain, name = get_args(plain)[1], f"{name}.NAME"
         if dataclasses.is_dataclass(plain):

@@ -1,8 +1,9 @@
-"""The folder of a run: what lies where, and whether it may be gone on with."""
+"""The folder of a run: what lies where, and whether a run may continue there."""
 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TextIO
 from agentgym import events
 from agentgym.errors import RunError
 from agentgym.ranks import is_first_rank
-from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
+from agentgym.recipe import read_recipe, recipe_text, same_run, save_recipe, text_of
 from agentgym.settings import Recipe
 
 try:
@@ -38,32 +39,50 @@ class RunFolder:
     def __init__(self, recipe: Recipe) -> None:
         self.path = Path(recipe.output).expanduser() / recipe.name
         self.recipe_file = self.path / "recipe.yaml"
+        self._agree(recipe)  # before anything is written
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # where no folder can be made, as in /proc
+            raise RunError(f"cannot make {self.path}: {error.strerror}; choose another output=FOLDER") from error
+        self._take()
+        try:
+            written = self._agree(recipe)  # another process may have begun a run meanwhile
+            # what may change (addresses, worker processes, batch sizes) is from now on what it is now
+            if written != recipe_text(recipe):
+                save_recipe(recipe, self.recipe_file)
+        except BaseException:
+            self.leave()
+            raise
+
+    def _agree(self, recipe: Recipe) -> str | None:
+        """Returns the text of the recipe of the run that is here; None if there is none.
+
+        Raises:
+            RunError: the run has another recipe, or the folder holds something else.
+        """
         if self.recipe_file.exists():
-            different = same_run(load_recipe(self.recipe_file), recipe)
+            different = same_run(read_recipe(self.recipe_file), recipe)
             if different:
                 raise RunError(
                     f"{self.path} belongs to a run with another {', '.join(different)}: "
                     "choose another folder with name=NAME, or delete that one"
                 )
-            # what may change (addresses, worker processes, batch sizes) is from now on what it is now
-            if self.recipe_file.read_text(encoding="utf-8") != recipe_text(recipe):
-                save_recipe(recipe, self.recipe_file)
-        elif self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
+            return text_of(self.recipe_file)
+        if self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
-        else:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except FileNotFoundError as error:  # where no folder can be made, as in /proc
-                raise RunError(f"cannot make {self.path}: {error.strerror}; choose another output=FOLDER") from error
-            save_recipe(recipe, self.recipe_file)
-
-        self._take()
+        return None
 
     def _take(self) -> None:
         """Makes sure that no other process works in the folder, until `leave`; of several ranks the first one does."""
         if fcntl is None or not is_first_rank() or self.path in _taken:
             return
-        file = (self.path / ".lock").open("w")
+        lock = self.path / ".lock"
+        try:  # what a link in a folder of somebody else's leads to is left alone
+            file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+")
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RunError(f"{lock} is a link: delete it, or choose another folder with name=NAME") from None
+            raise
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -120,5 +139,5 @@ class RunFolder:
 
 
 def _begun(path: Path) -> bool:
-    """Whether a file is a recipe that was being written when the run was killed."""
-    return path.name.startswith("recipe.yaml.") and path.suffix == ".tmp"
+    """Whether a file is what a run leaves that was killed before its recipe was written."""
+    return path.name == ".lock" or (path.name.startswith("recipe.yaml.") and path.suffix == ".tmp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from agentgym.settings import Dedup, EnvironmentSettings
+from agentgym.values import member
 from envpool import Trajectory
 
 
@@ -25,6 +26,7 @@ def keep(
         dedup: which successes count as the same.
         carried: what was kept in earlier iterations and goes first.
     """
+    dedup = member(Dedup, dedup)
     before = list(carried)
     old = {id(trajectory) for trajectory in before}
     worth = [t for t in (*before, *explored) if is_worth(t, environments[t.task.environment])]

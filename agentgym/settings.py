@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from agentgym.values import Section
+
 
 class Prompt(StrEnum):
     """What a model is told before the first observation."""
@@ -97,7 +99,7 @@ class TrackingMode(StrEnum):
 
 
 @dataclass
-class TinySettings:
+class TinySettings(Section):
     """The model that `model.name: tiny` builds: a Llama-type decoder with a tokenizer trained on the expert set."""
 
     hidden: int = 128
@@ -115,7 +117,7 @@ class TinySettings:
 
 
 @dataclass
-class LoraSettings:
+class LoraSettings(Section):
     """Low-rank adapters (peft) on all linear layers."""
 
     rank: int = 16
@@ -127,7 +129,7 @@ class LoraSettings:
 
 
 @dataclass
-class EndpointSettings:
+class EndpointSettings(Section):
     """A server that speaks OpenAI's API: vLLM, SGLang, or a hosted model. It plays; it cannot learn."""
 
     url: str = MISSING
@@ -154,7 +156,7 @@ class EndpointSettings:
 
 
 @dataclass
-class ModelSettings:
+class ModelSettings(Section):
     """The model that learns to act."""
 
     name: str = MISSING
@@ -173,7 +175,7 @@ class ModelSettings:
 
 
 @dataclass
-class EnvironmentSettings:
+class EnvironmentSettings(Section):
     """What is used of one environment."""
 
     expert: int = 0
@@ -193,6 +195,9 @@ class EnvironmentSettings:
     endpoints: list[str] = field(default_factory=list)
     """Addresses of environment servers, AgentGym's own or those of `envpool serve`; several are replicas. In this
     process if empty."""
+    original: bool = False
+    """The endpoints are AgentGym's own servers: the numbers of TextCraft's and Wordle's tasks are theirs, of which
+    nothing is known here (no facts). A panel that is an AgentEval list says so too."""
     token: str | None = None
     """The environment variable that holds the servers' bearer token."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -205,7 +210,7 @@ class EnvironmentSettings:
 
 
 @dataclass
-class LearningSettings:
+class LearningSettings(Section):
     """One learning phase. Exactly one of `steps` and `epochs` is given."""
 
     steps: int | None = None
@@ -231,7 +236,7 @@ class LearningSettings:
 
 
 @dataclass
-class EvolSettings:
+class EvolSettings(Section):
     """AgentEvol (arXiv 2406.04151, section 4)."""
 
     iterations: int = 4
@@ -261,7 +266,7 @@ class EvolSettings:
 
 
 @dataclass
-class EvalSettings:
+class EvalSettings(Section):
     """`agentgym eval`: whom to measure, and how often."""
 
     samples: int = 1
@@ -276,7 +281,7 @@ class EvalSettings:
 
 
 @dataclass
-class GenerationSettings:
+class GenerationSettings(Section):
     """How the model answers."""
 
     max_tokens: int = 512
@@ -292,7 +297,7 @@ class GenerationSettings:
 
 
 @dataclass
-class PoolSettings:
+class PoolSettings(Section):
     """The environment pool."""
 
     sessions: int = 64
@@ -309,7 +314,7 @@ class PoolSettings:
 
 
 @dataclass
-class TrainerSettings:
+class TrainerSettings(Section):
     """Handed to Lightning's Trainer."""
 
     accelerator: str = "auto"
@@ -331,7 +336,7 @@ class TrainerSettings:
 
 
 @dataclass
-class TrackingSettings:
+class TrackingSettings(Section):
     """Weights & Biases."""
 
     mode: TrackingMode = TrackingMode.offline
@@ -341,7 +346,7 @@ class TrackingSettings:
 
 
 @dataclass
-class Recipe:
+class Recipe(Section):
     """Everything about a run."""
 
     name: str = MISSING

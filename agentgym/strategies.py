@@ -139,7 +139,7 @@ def precision(settings: TrainerSettings) -> str:
     Under FSDP the strategy does it: Lightning would convert the whole module, and with it the frequencies of the
     rotary embedding, which are off by 0.7 rad at position 4000 in bfloat16.
     """
-    return "32-true" if settings.strategy is StrategyName.fsdp else settings.precision
+    return "32-true" if settings.strategy == StrategyName.fsdp else settings.precision
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:

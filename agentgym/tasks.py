@@ -18,7 +18,9 @@ from agentgym.data import tasklist
 from agentgym.data.store import write_atomically
 from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
-from agentgym.itemids import RENUMBERED
+from agentgym.foreign import cards
+from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.numbering import plays_original
 from agentgym.overlap import of_role, overlaps
 from agentgym.panel import Part, load_panel, make_panel, packages_of, panel_text
 from agentgym.panelcheck import Verdict, steps_of, verify
@@ -46,6 +48,7 @@ def list_tasks(
     where: Mapping[str, Sequence[str]] | None = None,
     count: int | None = None,
     to: Path | None = None,
+    trust: bool = False,
     console: Console | None = None,
 ) -> None:
     """Prints tasks with their instructions, or writes them to a file.
@@ -56,13 +59,14 @@ def list_tasks(
         where: only tasks with these facts.
         count: only so many, the first ones; if None, all to a file, and `SHOWN` on the screen.
         to: a file that ends in ``.parquet`` or ``.jsonl``.
+        trust: whether the modules that panels name are imported.
         console: where to print.
 
     Raises:
         DataError: a source cannot be read, no task has such a fact, or the file's name has another ending.
         RunError: the file cannot be written.
     """
-    frame = _read(sources, console)
+    frame = _read(sources, console, trust=trust)
     if split is not None:
         unknown = frame["split"].null_count()
         frame = frame.filter(split=str(split))
@@ -83,13 +87,13 @@ def list_tasks(
     progress.show(f"{shown.height:,} of {frame.height:,} tasks; all of them with --to FILE.parquet", console=console)
 
 
-def show_stats(sources: Sequence[str], console: Console | None = None) -> None:
+def show_stats(sources: Sequence[str], console: Console | None = None, *, trust: bool = False) -> None:
     """Prints how many tasks, kinds of tasks and instructions there are, by environment and split.
 
     Raises:
         DataError: a source cannot be read.
     """
-    frame = _read(sources, console)
+    frame = _read(sources, console, trust=trust)
     console = console or _console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("environment", "version", "split"):
@@ -107,20 +111,23 @@ def show_stats(sources: Sequence[str], console: Console | None = None) -> None:
     console.print(table)
 
 
-def show_overlap(training: str, evaluation: str, *, name_all: bool = False, console: Console | None = None) -> None:
+def show_overlap(
+    training: str, evaluation: str, *, name_all: bool = False, trust: bool = False, console: Console | None = None
+) -> None:
     """Prints which tasks of a source are also in another, by item id and by instruction.
 
     Args:
         training: what is learned from.
         evaluation: what is measured.
         name_all: whether every such task is named, in a line of its own.
+        trust: whether the modules that panels name are imported.
         console: where to print.
 
     Raises:
         DataError: a source cannot be read.
     """
-    learned = _of_role(training, console, evaluation=False)
-    measured = _of_role(evaluation, console, evaluation=True)
+    learned = _of_role(training, console, evaluation=False, trust=trust)
+    measured = _of_role(evaluation, console, evaluation=True, trust=trust)
     names = measured["environment"].unique().to_list()
     learned = learned.filter(learned["environment"].is_in(names))
     with _bar(tasklist.to_find(learned) + tasklist.to_find(measured)) as on_done:
@@ -145,17 +152,24 @@ def show_overlap(training: str, evaluation: str, *, name_all: bool = False, cons
     progress.show(verdict, console=console)
 
 
-def verify_panel(name: str, console: Console | None = None) -> int:
+def verify_panel(name: str, console: Console | None = None, *, trust: bool = False) -> int:
     """Looks whether the tasks of a panel are the same on this machine, and prints what is not.
+
+    Args:
+        name: the panel.
+        console: where to print.
+        trust: whether the modules that it names are imported.
 
     Returns:
         0 if all that can be looked at is the same, else `DIFFERENT`.
 
     Raises:
         DataError: there is no such panel, or nothing of it can be looked at here.
-        UnknownEnvironment, MissingExtra: an environment of it is not here.
+        RunError: an environment of it is not known here.
+        MissingExtra: an environment of it needs a package that is not installed.
     """
     panel = load_panel(name)
+    cards(panel.environments, panel.imports, name, trust=trust)
     steps = steps_of(panel)
     with _bar(steps, "verifying", unit="tasks and goldens", always=steps > 0) as on_done:
         verdict = verify(panel, lambda: on_done(1))
@@ -195,7 +209,15 @@ def _why_not(environment: str, part: Part) -> str:
     return "there is no hash of them"
 
 
-def write_panel(source: str, overrides: Sequence[str], to: Path, console: Console | None = None) -> None:
+def write_panel(
+    source: str,
+    overrides: Sequence[str],
+    to: Path,
+    console: Console | None = None,
+    *,
+    imports: Sequence[str] = (),
+    trust: bool = False,
+) -> None:
     """Makes a panel of a recipe's evaluation tasks, or of a list of tasks.
 
     Args:
@@ -203,32 +225,40 @@ def write_panel(source: str, overrides: Sequence[str], to: Path, console: Consol
         overrides: `key=value` texts for the recipe.
         to: the panel file.
         console: where to print.
+        imports: modules that the user named, and that have been imported; the panel remembers them.
+        trust: whether the modules that a source names, if it is a panel, are imported.
 
     Raises:
         RecipeError: the recipe is wrong, or there is no evaluation task.
         DataError: the source cannot be read, or has a task that is another one here.
     """
     if source.endswith((".yaml", ".yml")):
-        tasks = tasks_of(load_recipe(source, overrides), Split.EVAL)
+        recipe = load_recipe(source, overrides)
+        imports = [*dict.fromkeys([*recipe.imports, *imports])]
+        for name in recipe.environments:
+            if plays_original(recipe, name):
+                why = f"{name} is played on original servers, whose tasks are other ones here ({RENUMBERED[name]})"
+                raise DataError(f"{why}: leave {name} out, or name an AgentEval list as the panel of a recipe")
+        tasks = tasks_of(recipe, Split.EVAL)
         if not tasks:
             raise DataError(f"{source} has no evaluation task: set environments.NAME.eval")
     else:
-        tasks = _numbered_here(_of_role(source, console, evaluation=True), console)
-    panel = make_panel(to.stem, tasks)
+        tasks = _numbered_here(_of_role(source, console, evaluation=True, trust=trust), console)
+    panel = make_panel(to.stem, tasks, imports=imports)
     write_atomically(to, panel_text(panel).encode())
     counts = ", ".join(f"{len(part.tasks)} {name}" for name, part in panel.environments.items())
     goldens = sum(len(part.goldens) for part in panel.environments.values())
     progress.show(f"{to}: {counts}; {goldens} goldens", console=console)
 
 
-def _read(sources: Sequence[str], console: Console | None) -> pl.DataFrame:
+def _read(sources: Sequence[str], console: Console | None, *, trust: bool) -> pl.DataFrame:
     """The tasks of some sources; of all environments if there is none."""
     tell = partial(progress.show, console=console)
-    return tasklist.joined([read_source(source, tell) for source in sources or environments()])
+    return tasklist.joined([read_source(source, tell, trust=trust) for source in sources or environments()])
 
 
-def _of_role(source: str, console: Console | None, *, evaluation: bool) -> pl.DataFrame:
-    frame = _read([source], console)
+def _of_role(source: str, console: Console | None, *, evaluation: bool, trust: bool) -> pl.DataFrame:
+    frame = _read([source], console, trust=trust)
     part = of_role(frame, evaluation=evaluation)
     left = frame.height - part.height
     if left:
@@ -245,7 +275,7 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
     candidates: dict[str, dict[str, list[int]]] = {}
     for row in frame.iter_rows(named=True):
         name, index = row["environment"], row["index"]
-        if name in RENUMBERED and row["version"] in tasklist.ORIGINAL:
+        if name in RENUMBERED and row["version"] in ORIGINAL:
             if name not in candidates:
                 candidates[name] = _by_goal(name)
             same_goal = candidates[name].get(row["instruction"] or "", [])

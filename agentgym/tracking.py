@@ -51,8 +51,8 @@ class Tracker:
         self._config = {key: value for key, value in config.items() if key != "output"}
         self._run: Run | None = None
         self._step = 0
-        self._wandb = None if settings.mode is TrackingMode.off else _import()
-        if settings.mode is TrackingMode.online:
+        self._wandb = None if settings.mode == TrackingMode.off else _import()
+        if settings.mode == TrackingMode.online:
             if self._wandb is None:
                 raise RecipeError(
                     ["tracking.mode: online needs wandb: pip install wandb, or set tracking.mode=offline"]
@@ -102,7 +102,7 @@ class Tracker:
 
     def _start(self, wandb: ModuleType) -> Run:
         self._folder.mkdir(parents=True, exist_ok=True)
-        online = self._settings.mode is TrackingMode.online
+        online = self._settings.mode == TrackingMode.online
         settings = wandb.Settings(
             silent=True,
             console="off",

@@ -29,6 +29,7 @@ from agentgym.ranks import ALONE, Ranks
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from envpool import EnvPoolError, Trajectory
+from envpool.imports import import_named
 
 Answer = Mapping[str, Any]
 
@@ -227,6 +228,7 @@ def main(argv: Sequence[str]) -> None:
     answers = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints must not look like an answer
     progress.quiet()
+    import_named()
     recipe = load_recipe(argv[0])
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     busy = threading.Event()

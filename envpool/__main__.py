@@ -22,6 +22,7 @@ from envpool import (
     environments,
     get_spec,
 )
+from envpool.imports import add_import_option, import_named
 from envpool.server import add_serve_command
 from envpool.testing import add_check_command
 
@@ -32,16 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 after a mistake, which is told in one line, 1 if nobody reads."""
     parser = argparse.ArgumentParser(prog="envpool", description="Text environments, many at once.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the environments").set_defaults(run=lambda words: _list())
+    listing = commands.add_parser("list", help="the environments")
+    listing.set_defaults(run=lambda words: _list())
     play = commands.add_parser("play", help="play one task and see the conversation")
     play.add_argument("environment")
     play.add_argument("index", type=int, nargs="?", help="which task (default: the first of split eval)")
     play.add_argument("--player", choices=["you", *PLAYERS], default="you", help="who plays (default: you)")
     play.set_defaults(run=lambda words: _play(words.environment, words.index, words.player))
+    for command in (listing, play):
+        add_import_option(command)
     add_check_command(commands)
     add_serve_command(commands)
     words = parser.parse_args(argv)
     try:
+        words.imports = import_named(words.imports)
         code = words.run(words) or 0
         sys.stdout.flush()
         return code

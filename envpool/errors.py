@@ -120,6 +120,12 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def hint_of(name: str) -> str:
+    """Says how the environment of a file is made known, for a name that may be the file's."""
+    file = name if name.endswith(".py") else f"{name}.py"
+    return f"as in --import {file}, or `imports: [{file}]` in a recipe"
+
+
 def the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Returns the one error that trio wrapped in groups; the group itself if there are several."""
     error: BaseException = group

@@ -7,9 +7,17 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from envpool.errors import EnvPoolError, MalformedAction, UnknownEnvironment, UnknownTask, did_you_mean
+from envpool.errors import (
+    EnvPoolError,
+    MalformedAction,
+    UnknownEnvironment,
+    UnknownTask,
+    did_you_mean,
+    hint_of,
+)
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -235,6 +243,9 @@ def get_spec(name: str) -> EnvSpec:
         found = module.SPECS[name] if name in SERVED else module.SPEC
         assert isinstance(found, EnvSpec)
         return found
+    file = name if name.endswith(".py") else f"{name}.py"
+    if Path(file).is_file():
+        raise UnknownEnvironment(f"unknown environment {name!r}: import what registers it, {hint_of(name)}")
     raise UnknownEnvironment(
         f"unknown environment {name!r}{did_you_mean(name, environments())} (known: {', '.join(environments())})"
     )

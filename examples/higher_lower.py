@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envpool import EnvSpec, Split, Step, Tool, register
+from envpool import EnvSpec, Split, Step, Tool, UnknownTask, register
 
 
 class HigherLower:
@@ -12,6 +12,8 @@ class HigherLower:
 
     def reset(self, index: int) -> str:
         """Starts a game."""
+        if not 1 <= index <= 100:
+            raise UnknownTask(f"higher_lower has no task {index}: take a number between 1 and 100")
         self.secret, self.low, self.high = index, 1, 100
         return "Which number?"
 

@@ -95,11 +95,11 @@ def test_the_place_of_a_mistake_is_the_key_of_an_override(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("imports=['']", "imports: '' is no import path"),
-        ("imports=[.foo]", "imports: '.foo' is no import path"),
-        ("imports=[odd_syntax]", "imports: cannot import 'odd_syntax' (SyntaxError: "),
-        ("imports=[odd_raises]", "imports: cannot import 'odd_raises' (ZeroDivisionError: a b): mend the module"),
-        ("imports=[odd_leaves]", "imports: cannot import 'odd_leaves' (SystemExit: 3): mend the module"),
+        ("imports=['']", "imports: '' is no name of a module"),
+        ("imports=[.foo]", "imports: '.foo' is no name of a module"),
+        ("imports=[odd_syntax]", "imports: cannot import odd_syntax (SyntaxError: "),
+        ("imports=[odd_raises]", "imports: cannot import odd_raises (ZeroDivisionError: a b): mend the module"),
+        ("imports=[odd_leaves]", "imports: cannot import odd_leaves (SystemExit: 3): mend the module"),
         ("module=odd_bytes.Good", "odd_bytes.py"),
         ("module=odd_zero.Good", "odd_zero.py"),
     ],

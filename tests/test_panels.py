@@ -140,7 +140,7 @@ def test_another_version_of_an_environment_is_a_difference_and_no_recipe_takes_t
         load_recipe("r.yaml")
     assert caught.value.complaints == [
         "environments.maze: panel panel.json: it was made for version 0 of maze, and here is version 1: "
-        "make it anew with `agentgym tasks panel` (r.yaml, line 6)"
+        "make another one with `agentgym tasks panel` (r.yaml, line 6)"
     ]
 
 

@@ -74,6 +74,43 @@ def test_a_name_that_looks_like_a_number_stays_as_it_was_written(name: str) -> N
     assert load(GOOD.replace("trial-${seed}", name)).name == name
 
 
+@pytest.mark.parametrize("name", ["12e4567", "2026_07_01", "010", "1.50", "0x1f"])
+def test_texts_in_a_list_that_look_like_numbers_stay_as_they_were_written(name: str) -> None:
+    assert load(GOOD, f"eval.players=[random, {name}]").eval.players == ["random", name]
+    assert load(f"{GOOD}\neval: {{players: [{name}, random]}}").eval.players == [name, "random"]
+
+
+CONSEQUENCES = [
+    (["imports=[my_worlds]", "environments.mine.eval=1"], "imports"),
+    (["imprts=[my_worlds]", "environments.mine.eval=1"], "imprts"),
+    (["data=3", "prompt=from_data"], "data"),
+    (["model.context=0"], "model.context"),
+    (["model.context=x", "generation.max_tokens=5000"], "model.context"),
+    (["trainer.strategy=fsdpp", "trainer.offload=true"], "trainer.strategy"),
+    (["evol.temperature=-1", "evol.samples=2"], "evol.temperature"),
+    (["model.tiny.heads=0"], "model.tiny.heads"),
+    (["model.endpoint=3", "model.name='a b'"], "model.endpoint"),
+    (["panel=agenteval-mini", "environments={maze: {eval: 0}, mase: {}}"], "environments.mase"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "cause"), CONSEQUENCES)
+def test_a_consequence_is_no_second_mistake(overrides: list[str], cause: str) -> None:
+    (line,) = complaints(GOOD, *overrides)
+    assert line.startswith(f"{cause}: ")
+
+
+def test_a_recipe_made_in_python_is_told_its_mistakes_without_their_consequences() -> None:
+    environments = {"mine": EnvironmentSettings(eval=1)}
+    recipe = Recipe(name="x", model=ModelSettings(name="tiny"), imports=["my_worlds"], environments=environments)
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(recipe)
+    assert [line.split(":")[0] for line in caught.value.complaints] == ["imports"]
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(Recipe())
+    assert [line.split(":")[0] for line in caught.value.complaints] == ["model.name", "name", "environments"]
+
+
 def test_a_time_is_repeated_as_it_was_written() -> None:
     assert complaints(GOOD, "name=1:30")[0].startswith("name: '1:30' cannot name a folder")
 
@@ -114,6 +151,12 @@ def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("bc.steps=many", "bc.steps: 'many' is not a whole number or null"),
         ("data=file.json", "data: 'file.json' is not a list, as in [a, b]"),
         ("data=[{a: 1}]", "data: [{'a': 1}] is not a list"),
+        (
+            "+model.name=x",
+            "+model.name: no key begins with +: leave out the +, as settings are added and changed alike",
+        ),
+        ("++seed=1", "++seed: no key begins with +: leave out the +"),
+        ("~seed=1", "~seed: no key begins with ~: set it to null"),
         ("bc.optimizer=adam", "bc.optimizer: 'adam' is not one of adamw, muon; did you mean 'adamw'?"),
         ("evol.merge=[a]", "evol.merge: ['a'] is not one of initial, previous"),
         ("evol.merge=off", "evol.merge: False is not one of initial, previous"),
@@ -144,7 +187,7 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
     [
         ("environments.maz.eval=1", "environments.maz: unknown environment 'maz'; did you mean 'maze'?"),
         ("environments.no_such.eval=1", "environments.no_such: unknown environment 'no_such' (known:"),
-        ("imports=[my_worlds]", "imports: cannot import 'my_worlds'"),
+        ("imports=[my_worlds]", "imports: there is no module 'my_worlds' here"),
         (
             "environments.maze.where.sise=[4]",
             "environments.maze.where.sise: maze tasks have no fact 'sise'; did you mean 'size'?",
@@ -182,6 +225,8 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("name=a/b", "name: 'a/b' cannot name a folder"),
         ("output=recipe.yaml", "output: 'recipe.yaml' is a file: name a folder"),
         ("data=[none.json]", "data: there is no file 'none.json'"),
+        ("data=[010]", "data: there is no file '010'"),
+        ("data=[x, 1e5, 2026_07_01]", "data: there is no file 'x'"),
         ("data=[recipe.yml]", "there is no file 'recipe.yml'; did you mean 'recipe.yaml'?"),
         ("data=[recipe.yaml]", "its name should end in .json (AgentTraj), .jsonl (a record a line) or .parquet"),
         ("trainer.accelerator=gpus", "'gpus' is not one of auto, cpu, gpu, cuda, mps; did you mean 'gpu'?"),
@@ -306,17 +351,11 @@ def test_only_what_makes_the_run_slower_or_faster_may_change_when_it_goes_on() -
     )
     assert same_run(recipe, faster) == []
     other = load(GOOD, "bc.lr=1", "environments.textcraft.eval=3", "name=x")
-    assert same_run(recipe, other) == [
-        "bc.lr",
-        "environments.textcraft.cap",
-        "environments.textcraft.eval",
-        "environments.textcraft.expert",
-        "environments.textcraft.explore",
-        "environments.textcraft.keep_above",
-        "environments.textcraft.max_turns",
-        "environments.textcraft.where",
-        "name",
-    ]
+    added = [f"environments.textcraft.{name}" for name in ("cap", "eval", "expert", "explore", "max_turns", "where")]
+    different = same_run(recipe, other)
+    assert different == sorted(different)
+    assert {"bc.lr", *added, "name"} <= set(different)
+    assert all(key in ("bc.lr", "name") or key.startswith("environments.textcraft.") for key in different)
     assert same_run(recipe, recipe) == []
 
 

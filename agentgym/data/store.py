@@ -278,7 +278,7 @@ def files(where: Path | str) -> list[Path]:
         DataError: there is none, or the folder cannot be read.
     """
     where = Path(where)
-    if where.is_file():
+    if where.is_file() or (where.exists() and not where.is_dir()):  # what is neither is refused when it is opened
         return [where]
     folder = where / "trajectories" if (where / "trajectories").is_dir() else where
     try:
@@ -338,6 +338,8 @@ def collect(frame: LazyFrame, name: object, *, streaming: bool = False) -> DataF
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    if path.exists() and not path.is_file():  # to open a pipe would wait for somebody to write
+        raise DataError(f"{path} is no regular file: name one that agentgym wrote, or delete it")
     try:
         with path.open("rb") as file:
             yield file

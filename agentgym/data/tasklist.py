@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING, Any
 from agentgym.data.instructions import instructions
 from agentgym.data.store import polars, write_atomically
 from agentgym.errors import DataError
-from agentgym.itemids import RENUMBERED
+from agentgym.itemids import ORIGINAL, RENUMBERED, renumbered
 from envpool import EnvSpec, MissingExtra, Split, Task, UnknownEnvironment, UnknownTask, environments, get_spec
 from envpool.errors import did_you_mean
 from envpool.spec import Facts
 
 if TYPE_CHECKING:
     import polars as pl
-
-ORIGINAL = ("agenttraj", "agenteval")
-"""Versions of tasks whose numbers are those of AgentGym's environments."""
 
 _REQUIRED: Mapping[str, type] = {"environment": str, "version": str, "item_id": str, "facts": dict}
 _OPTIONAL: Mapping[str, type] = {
@@ -202,7 +199,7 @@ def check_index(environment: str, version: str, index: int | None) -> None:
     Raises:
         ValueError: it has not.
     """
-    if index is None or _renumbered(environment, version):
+    if index is None or renumbered(environment, version):
         return
     try:
         spec = get_spec(environment)
@@ -217,7 +214,7 @@ def check_index(environment: str, version: str, index: int | None) -> None:
 def meaning(environment: str, version: str, index: int | None) -> dict[str, Any]:
     """What is known of a task without playing it: the columns `difficulty`, `task_type` and `facts`."""
     facts: Facts = {}
-    if index is None or _renumbered(environment, version) or environment not in environments():
+    if index is None or renumbered(environment, version) or environment not in environments():
         return {"difficulty": None, "task_type": None, "facts": "{}"}
     spec = get_spec(environment)
     with contextlib.suppress(UnknownTask):
@@ -250,10 +247,6 @@ def _frame(spec: EnvSpec, indices: Sequence[int], splits: Sequence[str]) -> pl.D
         task_type="task_type",
         facts="facts",
     )
-
-
-def _renumbered(environment: str, version: str) -> bool:
-    return version in ORIGINAL and environment in RENUMBERED
 
 
 def _columns(spec: EnvSpec, facts: Facts) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from agentgym.data.sources import HUB, complaint_about, find
 from agentgym.data.store import polars
 from agentgym.data.tasklist import check_index, check_row, joined, meaning, of_environment, of_tasks, schema
 from agentgym.errors import DataError
+from agentgym.foreign import cards
 from agentgym.itemids import ItemId, read_item_id
 from agentgym.panel import load_panel, panels
 from envpool import Split, Task, Trajectory, environments, get_spec
-from envpool.errors import did_you_mean
+from envpool.errors import did_you_mean, hint_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,15 +47,17 @@ _SPLITS: Mapping[str, Split | None] = {
 """What the tasks of a phase of a run were used for; None if nobody said."""
 
 
-def read_source(name: str, tell: Callable[[str], None]) -> pl.DataFrame:
+def read_source(name: str, tell: Callable[[str], None], *, trust: bool = False) -> pl.DataFrame:
     """Reads the tasks of a source; see the top of this module. Names of environments and panels go before files.
 
     Args:
         name: the source.
         tell: told in a line which records were set aside, if any were.
+        trust: whether the modules that a panel names are imported.
 
     Raises:
         DataError: there is no such source, it cannot be read, or there is no task in it.
+        RunError: a panel has tasks of an environment that is not known here.
         UnknownEnvironment, MissingExtra: as of environments.
     """
     environment, colon, split = name.partition(":")
@@ -64,7 +67,7 @@ def read_source(name: str, tell: Callable[[str], None]) -> pl.DataFrame:
             raise DataError(f"{name!r}: there is no split {split!r}{near} (known: {', '.join(Split)})")
         return of_environment(get_spec(environment), [Split(split)] if colon else Split)
     if name in panels():
-        return _panel(name)
+        return _panel(name, trust=trust)
     path = Path(name)
     if name.startswith(HUB) or path.is_dir():
         run = path / "trajectories"
@@ -72,20 +75,23 @@ def read_source(name: str, tell: Callable[[str], None]) -> pl.DataFrame:
         found = find(str(run) if run.is_dir() else name, others.append)
         if others:
             tell(f"{name}: {complaint_about(others)}")
-        return _files(name, found, tell)
-    if path.is_file():
-        return _files(name, [path], tell)
-    choices = [*environments(), *panels(), *(str(p) for p in path.parent.glob("*"))]
+        return _files(name, found, tell, trust=trust)
+    if path.is_file() and path.suffix != ".py":
+        return _files(name, [path], tell, trust=trust)
+    if path.suffix == ".py" or Path(f"{environment}.py").is_file():
+        raise DataError(f"{environment!r} is no known environment: import what registers it, {hint_of(environment)}")
+    beside = (str(p) for p in path.parent.glob("*") if p.is_dir() or p.suffix.lower() in DATA_SUFFIXES)
+    choices = [*environments(), *panels(), *beside]
     raise DataError(
         f"there is no environment, file, folder or panel {name!r}{did_you_mean(name, choices)} "
         "(write e.g. maze, maze:eval, babyai_test.json or runs/agentevol)"
     )
 
 
-def _files(name: str, paths: Iterable[Path], tell: Callable[[str], None]) -> pl.DataFrame:
+def _files(name: str, paths: Iterable[Path], tell: Callable[[str], None], *, trust: bool) -> pl.DataFrame:
     """Reads files as `traj import` does: what is no task is set aside."""
     read = imports.Imported()
-    frame = joined([_file(path, read) for path in paths])
+    frame = joined([_file(path, read, trust=trust) for path in paths])
     if not frame.height:
         reason = str(read.quarantined[0]) if read.quarantined else "the list is empty"
         raise DataError(f"{name} holds no task ({reason}): name an AgentTraj or AgentEval file, or a list of tasks")
@@ -94,7 +100,7 @@ def _files(name: str, paths: Iterable[Path], tell: Callable[[str], None]) -> pl.
     return frame
 
 
-def _file(path: Path, read: imports.Imported) -> pl.DataFrame:
+def _file(path: Path, read: imports.Imported, *, trust: bool) -> pl.DataFrame:
     suffix = path.suffix.lower()
     if suffix not in DATA_SUFFIXES:
         raise DataError(f"{path} is no list of tasks: its name should end in {', '.join(DATA_SUFFIXES)}")
@@ -108,7 +114,7 @@ def _file(path: Path, read: imports.Imported) -> pl.DataFrame:
     records = list(imports.records(path))
     objects = [record for _, record in records if isinstance(record, dict)]
     if len(records) == 1 and objects and "environments" in objects[0]:
-        return _panel(str(path))
+        return _panel(str(path), trust=trust)
     if any(record.keys() >= schema().keys() for record in objects):
         return _framed(_sound(path, records, _listed_record, read))
     environment = environment_in(path.name)
@@ -132,8 +138,9 @@ def _sound(
             read.quarantined.append(imports.Quarantined(str(path), number, " ".join(str(error).split())[:300]))
 
 
-def _panel(name: str) -> pl.DataFrame:
+def _panel(name: str, *, trust: bool) -> pl.DataFrame:
     panel = load_panel(name)
+    cards(panel.environments, panel.imports, name, trust=trust)
     return of_tasks([task for environment in panel.environments for task in panel.tasks(environment)], Split.EVAL)
 
 

@@ -7,6 +7,7 @@ pairs.py        players against each other
 tables.py       both as tables
 report.py       report.json and report.md of a fit
 scoreboard.py   report.json and report.md of an evaluation
+reading.py      report.json read back, however it was damaged
 scalars.py      the same as names and numbers, for tracking
 unfinished.py   the report of a run that is not finished
 episodes.py     which episodes a page shows, and how they fit

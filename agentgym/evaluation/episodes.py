@@ -160,6 +160,8 @@ def _try(episode: Mapping[str, Any]) -> tuple[Any, ...]:
 def _group(episode: Mapping[str, Any]) -> tuple[Any, ...]:
     """In the order of a run; the control comes last."""
     phase = episode["phase"]
+    if phase not in _ORDER:
+        raise DataError(f"{episode['file']} holds an episode of no phase ({phase!r:.60}): delete it")
     last = phase == store.Phase.CONTROL
     return last, episode["iteration"], _ORDER[phase], episode["file"], episode["environment"]
 

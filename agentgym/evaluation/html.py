@@ -10,21 +10,22 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.table import Table
 
 from agentgym import progress
 from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
-from agentgym.evaluation import episodes, scoreboard
+from agentgym.evaluation import episodes, reading, scoreboard
 from agentgym.evaluation.report import TITLE
 from agentgym.evaluation.tables import figures_table
 from agentgym.evaluation.unfinished import unfinished_report
+from agentgym.recipe import text_of
 
 LIMIT = 5_000_000
 """Most bytes of a page."""
@@ -35,9 +36,7 @@ MOST = 50
 _UNFOLDED = 4
 """Lines of the summary that are in sight; the first one is large."""
 
-_ANEW = "delete it and repeat the command that wrote it"
 _SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
-_T = TypeVar("_T")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -60,13 +59,17 @@ def write_html(folder: Path) -> Path:
     return page
 
 
-def rebuild(folder: Path) -> Path:
+def rebuild(folder: Path, *, trust: bool = False) -> Path:
     """Writes report.html anew and prints what it says: the table and the words.
+
+    Args:
+        folder: the run folder; somebody else may have made it.
+        trust: whether the modules that its recipe names are imported, where it is not finished.
 
     Raises:
         AgentGymError: as `write_html`.
     """
-    report = _read(folder)
+    report = _read(folder, trust=trust)
     page = write_html(folder)
     progress.show(_table(report))
     for line in report.get("lines", []):
@@ -89,12 +92,17 @@ def render(report: Mapping[str, Any], folder: Path) -> str:
     shown |= {
         "comparisons": comparisons[:MOST],
         "compared": len(comparisons),
-        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        "model": report.get("recipe", {}).get("model", {}).get("name", ""),
+        "recipe": text_of(recipe) if recipe.exists() else "",
+        "model": _model(report),
     }
     frame = _frame(report, shown, 0, 0, chosen.total, "")
     packed = episodes.pack(chosen.rows, LIMIT - len(frame.encode()) - 100)
     return _frame(report, shown, packed.shown, packed.cut, chosen.total, packed.text)
+
+
+def _model(report: Mapping[str, Any]) -> str:
+    model = report.get("recipe", {}).get("model", {})
+    return str(model.get("name", "")) if isinstance(model, Mapping) else ""
 
 
 def _frame(report: Mapping[str, Any], shown: Mapping[str, Any], count: int, cut: int, total: int, packed: str) -> str:
@@ -107,7 +115,7 @@ def _frame(report: Mapping[str, Any], shown: Mapping[str, Any], count: int, cut:
         policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:",
         style=style,
         script=script,
-        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES),
+        data=json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_ESCAPES),
         episodes=packed,
     )
 
@@ -131,32 +139,19 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, *, trust: bool = False) -> dict[str, Any]:
     """Returns report.json, or what an unfinished run would have there; `unfinished` says which."""
     path = folder / "report.json"
     if not path.exists():
         if not (folder / "recipe.yaml").exists():
             raise RunError(f"{folder} is no run folder: name one, as in runs/agentevol")
-        return {**unfinished_report(folder).to_json(), "unfinished": True}
-    return read_report(path, _whole)
-
-
-def read_report(path: Path, use: Callable[[Any], _T]) -> _T:
-    """Reads a report.json and returns what `use` makes of it.
-
-    Raises:
-        RunError: it is not there or damaged, or no report that can be used so.
-    """
-    try:
-        return use(json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}; {_ANEW}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is no report of this version of agentgym ({error!r}); {_ANEW}") from error
+        return {**unfinished_report(folder, trust=trust).to_json(), "unfinished": True}
+    return reading.read_report(path, _whole)
 
 
 def _whole(report: Mapping[str, Any]) -> dict[str, Any]:
     """A report of which the table can be shown."""
+    reading.fit(report)
     whole = {**report, "unfinished": False}
     _table(whole)
     return whole

@@ -92,7 +92,7 @@ class Pairing:
 
     def named(self, verdict: Verdict) -> list[str]:
         """The environments with this verdict."""
-        return [name for name, pair in self.environments.items() if pair.verdict is verdict]
+        return [name for name, pair in self.environments.items() if pair.verdict == verdict]
 
     def to_json(self) -> dict[str, Any]:
         """In types that JSON has."""
@@ -105,7 +105,7 @@ class Pairing:
         parts = [
             f"{verdict} on {len(names)}" + (f" ({', '.join(names)})" if names else "")
             for verdict, names in found.items()
-            if names or verdict is not Verdict.NO_PAIRS
+            if names or verdict != Verdict.NO_PAIRS
         ]
         return (
             f"{self.candidate} against {self.baseline}: {', '.join(parts)}; pairs: {self.tasks} of {self.given} tasks."

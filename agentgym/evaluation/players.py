@@ -7,12 +7,13 @@ every figure is of the finished episodes only. Each task weighs the same, howeve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from agentgym.errors import DataError
 from agentgym.evaluation.statistics import Interval, combined_interval, mean_interval, pass_at_k, pass_hat_k
+from agentgym.itemids import renumbered
 from envpool import EnvSpec
 from envpool.types import Task, Trajectory
 
@@ -216,6 +217,9 @@ def _environment(
     tasks: Mapping[Task, Sequence[Trajectory]], outcomes: Mapping[Task, Outcome], spec: EnvSpec
 ) -> EnvironmentFigures:
     kinds: dict[int | str, list[Task]] = {}
+    versions = sorted({trajectory.version for tries in tasks.values() for trajectory in tries})
+    if any(renumbered(spec.name, version) for version in versions):
+        spec = replace(spec, task_type=None)  # our facts are of other tasks
     if spec.task_type is not None:
         for task in tasks:
             kinds.setdefault(spec.facts(task.index)[spec.task_type], []).append(task)
@@ -228,7 +232,7 @@ def _environment(
     low, high = figures.score_interval if by_score else figures.success_interval
     return EnvironmentFigures(
         **{key: getattr(figures, key) for key in Figures.__dataclass_fields__},
-        versions=sorted({trajectory.version for tries in tasks.values() for trajectory in tries}),
+        versions=versions,
         metric=spec.metric,
         headline=_mean([outcome.headline for outcome in outcomes.values()]),
         headline_interval=(scaled(low, spec), scaled(high, spec)) if by_score else (low, high),

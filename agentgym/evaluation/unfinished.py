@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -11,25 +10,29 @@ from agentgym.data import store
 from agentgym.devices import device_names
 from agentgym.errors import RunError
 from agentgym.evaluation.players import Played, measure
+from agentgym.evaluation.reading import learned, read_json
 from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
 from agentgym.events import seconds_by_part
-from agentgym.recipe import load_recipe
+from agentgym.foreign import cards
+from agentgym.recipe import read_recipe
 from agentgym.settings import Recipe
-from envpool import Task, get_spec
+from envpool import Task
 
+_MOST_BYTES = 1_000_000
 _GO_ON = "go on with the run first, by the command that started it"
 
 
-def unfinished_report(folder: Path) -> Report:
+def unfinished_report(folder: Path, *, trust: bool = False) -> Report:
     """Builds the report of the iterations that were measured so far.
 
     Args:
         folder: the folder of a run of `fit`.
+        trust: whether the modules that its recipe names are imported.
 
     Raises:
         AgentGymError: nothing was measured yet, or a file of the run is missing or damaged.
     """
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = read_recipe(folder / "recipe.yaml")
     measured = list(takewhile(lambda n: _measured(folder, n).exists(), count()))
     if not measured:
         refuse_evaluation(folder)
@@ -42,7 +45,7 @@ def unfinished_report(folder: Path) -> Report:
         iterations=[
             Iteration(
                 iteration=number,
-                played=_played(_measured(folder, number), recipe),
+                played=_played(folder, number, recipe, trust=trust),
                 learned=_learned(folder / f"it{number:03d}" / "done.json"),
                 explored=_explored(folder, number, solved) if number else None,
             )
@@ -69,16 +72,17 @@ def _measured(folder: Path, number: int) -> Path:
     return folder / "trajectories" / f"it{number:03d}-eval.parquet"
 
 
-def _played(path: Path, recipe: Recipe) -> Played:
-    return measure(store.read([path]), {name: get_spec(name) for name in recipe.environments})
+def _played(folder: Path, number: int, recipe: Recipe, *, trust: bool) -> Played:
+    trajectories = store.read([_measured(folder, number)])
+    names = sorted({trajectory.task.environment for trajectory in trajectories})
+    return measure(trajectories, cards(names, recipe.imports, folder, trust=trust))
 
 
 def _learned(path: Path) -> Learned:
     try:
-        done = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}; {_GO_ON}") from error
-    return Learned(**{field.name: done[field.name] for field in fields(Learned)})
+        return learned(read_json(path, _MOST_BYTES, _GO_ON))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); {_GO_ON}") from error
 
 
 def _explored(folder: Path, number: int, solved: set[Task]) -> Explored:

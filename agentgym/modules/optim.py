@@ -89,7 +89,7 @@ def build_optimizer(model: nn.Module, settings: LearningSettings) -> Optimizer:
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     outer = _embeddings(model)
-    muon = settings.optimizer is OptimizerName.muon
+    muon = settings.optimizer == OptimizerName.muon
     hidden = [p for p in trained if muon and p.ndim == 2 and id(p) not in outer]
     taken = {id(p) for p in hidden}
     rest = [p for p in trained if id(p) not in taken]

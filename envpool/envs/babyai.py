@@ -66,7 +66,7 @@ def tasks(split: Split) -> Sequence[int]:
         seed * len(LEVELS) + level - 1
         for seed in range(SEEDS)
         for level in range(1, len(LEVELS) + 1)
-        if moved.get((level, seed), split_by_seed(seed)) is split
+        if moved.get((level, seed), split_by_seed(seed)) == split
     )
 
 

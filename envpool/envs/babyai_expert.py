@@ -106,7 +106,7 @@ class _Guide:
                 wish = Move(self._bot.replan(taken))
             except (AssertionError, _AtWitsEnd):
                 wish = None
-            if wish is not None and (wish is not Move.PICKUP or front is not None):
+            if wish is not None and (wish != Move.PICKUP or front is not None):
                 return wish
             self._bot, taken = _Bot(self._twin, self._bot.vis_mask), None
         raise _AtWitsEnd
@@ -116,9 +116,9 @@ class _Guide:
         for move in moves:
             wish = self._wish
             self._twin.step(move)
-            if move is wish is Move.WAIT:  # it believes that all is done, but the goal is not reached
+            if move == wish == Move.WAIT:  # it believes that all is done, but the goal is not reached
                 self._bot = _Bot(self._twin, self._bot.vis_mask)
-            self._wish = self._ask(None if move is wish else move)
+            self._wish = self._ask(None if move == wish else move)
 
     def advise(self) -> tuple[str, str]:
         """The thought and the action that serve the bot's intention best."""
@@ -133,11 +133,11 @@ class _Guide:
     def _choose(self) -> tuple[str, Thing | None]:
         things = {self._absolute((thing.ahead, thing.right, 0))[:2]: thing for thing in self._env.view.things}
         front = things.get(self._absolute((1, 0, 0))[:2])
-        if self._wish is Move.PICKUP and front:
+        if self._wish == Move.PICKUP and front:
             return "pick up", front
-        if self._wish is Move.TOGGLE and front and self._opens(front):
+        if self._wish == Move.TOGGLE and front and self._opens(front):
             return "toggle and go through", front
-        if self._wish is Move.WAIT and front:
+        if self._wish == Move.WAIT and front:
             return "go to", front
         walk = self._walk(things) if self._wish in (Move.LEFT, Move.RIGHT, Move.FORWARD) else None
         return walk or (_WORDS[self._wish], None)

@@ -80,7 +80,7 @@ class BabyAI:
             before = tuple(self.world.agent_pos)
             seen, reward, terminated, truncated, _ = self.world.step(move)
             self.moves.append(move)
-            blocked = move is Move.FORWARD and before == tuple(self.world.agent_pos)
+            blocked = move == Move.FORWARD and before == tuple(self.world.agent_pos)
             if terminated or truncated or blocked:
                 break
         self._look(seen["image"])

@@ -171,10 +171,10 @@ def walk(index: int) -> Walk:
 @cache
 def _tasks(split: Split) -> Sequence[int]:
     # The original starts are AgentEval's test, except the last, which stands on the goal.
-    found = list(range(len(_ORIGINAL_STARTS) - 1)) if split is Split.EVAL else []
+    found = list(range(len(_ORIGINAL_STARTS) - 1)) if split == Split.EVAL else []
     for number in range(1, LAYOUTS + 1):
         first = len(_ORIGINAL_STARTS) + number - 1
-        found += [first + LAYOUTS * pair for pair in range(len(_walks(number))) if _split(number, pair) is split]
+        found += [first + LAYOUTS * pair for pair in range(len(_walks(number))) if _split(number, pair) == split]
     return tuple(sorted(found))
 
 

@@ -139,19 +139,19 @@ def _by_fives(all_tasks: range, split: Split) -> Sequence[int]:
 
 
 def _eval_from(first: int, all_tasks: range, split: Split) -> Sequence[int]:
-    return range(first, all_tasks.stop) if split is Split.EVAL else _learn(range(first), split)
+    return range(first, all_tasks.stop) if split == Split.EVAL else _learn(range(first), split)
 
 
 def _eval_to(stop: int, all_tasks: range, split: Split) -> Sequence[int]:
-    return range(stop) if split is Split.EVAL else _learn(range(stop, all_tasks.stop), split)
+    return range(stop) if split == Split.EVAL else _learn(range(stop, all_tasks.stop), split)
 
 
 def _learn(tasks: range, split: Split) -> Sequence[int]:
-    return tuple(index for index in tasks if (index % 5 == 0) is (split is Split.TRAIN))
+    return tuple(index for index in tasks if (index % 5 == 0) == (split == Split.TRAIN))
 
 
 def _eval_only(all_tasks: range, split: Split) -> Sequence[int]:
-    return all_tasks if split is Split.EVAL else ()
+    return all_tasks if split == Split.EVAL else ()
 
 
 ONE_LINE = Writing(lines=False)

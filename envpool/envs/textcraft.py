@@ -79,7 +79,7 @@ def _split(variant: int, rank: int) -> Split:
 def _tasks(split: Split) -> Sequence[int]:
     goals = book().goals
     ranks = [rank for rank, goal in enumerate(goals) if goal not in TOO_LONG]
-    return tuple(v * len(goals) + rank for v in range(VARIANTS) for rank in ranks if _split(v, rank) is split)
+    return tuple(v * len(goals) + rank for v in range(VARIANTS) for rank in ranks if _split(v, rank) == split)
 
 
 @functools.cache

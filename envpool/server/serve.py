@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError, MissingExtra
-from envpool.imports import import_modules
+from envpool.imports import add_import_option, import_modules
 from envpool.server.callers import Callers
 from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
@@ -322,9 +322,7 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
         default=[],
         help="a further name under which clients may address the server",
     )
-    command.add_argument(
-        "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
-    )
+    add_import_option(command)
     command.add_argument("--until-stdin-closes", dest="parent_pipe", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(run=_serve)
 

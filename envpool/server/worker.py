@@ -7,7 +7,6 @@ does, whatever became of the server.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import select
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
 from envpool.guard import in_one_line
+from envpool.imports import import_modules
 from envpool.server.hosting import build, perform, try_out
 from envpool.spec import Environment, EnvSpec, get_spec
 from envpool.types import Step
@@ -37,8 +37,7 @@ def main(grace_seconds: float, environment: str, imports: Sequence[str]) -> None
     ended = threading.Event()
     threading.Thread(target=_follow_server, args=(requests, ended, grace_seconds), daemon=True).start()
     try:
-        for module in imports:
-            importlib.import_module(module)
+        import_modules(imports)
         spec = get_spec(environment)
         try_out(spec)
     except Exception as error:

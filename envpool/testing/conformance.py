@@ -12,7 +12,7 @@ import trio
 from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError
 from envpool.guard import in_one_line
-from envpool.imports import import_modules
+from envpool.imports import add_import_option, import_named
 from envpool.run import run_sync
 from envpool.session import Call, Transport, current_call
 from envpool.spec import EnvSpec, get_spec
@@ -111,9 +111,7 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("target", metavar="ENV_OR_URL", help="a name, or an address as in http://127.0.0.1:36001")
     parser.add_argument("--dialect", metavar="NAME", help="which environment a server serves")
     parser.add_argument("--token", metavar="VARIABLE", help="environment variable that holds a server's bearer token")
-    parser.add_argument(
-        "--import", dest="imports", metavar="MODULE", action="append", default=[], help="registers environments"
-    )
+    add_import_option(parser)
     parser.add_argument("--tasks", type=int, default=3, help="tasks per check (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of tasks and actions (default: 0)")
     parser.add_argument(
@@ -123,7 +121,7 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _run(words: argparse.Namespace) -> int:
-    import_modules(words.imports)
+    import_named(words.imports)
     report = check_env(
         words.target,
         dialect=words.dialect,

@@ -93,13 +93,13 @@ class FaultProxy(LoopbackServer):
 
     async def _treat(self, fault: Fault | None, request: Request, connection: Connection, target: Client) -> bool:
         """Answers a request or does not; returns whether the connection goes on."""
-        if fault is Fault.KILL:
+        if fault == Fault.KILL:
             await self._die()
             return False
         if fault in _REFUSALS:
             await connection.send_response(_REFUSALS[fault])
             return True
-        if fault is Fault.DELAY:
+        if fault == Fault.DELAY:
             await trio.sleep(self._delay)
         response = await target.send(request)
         match fault:

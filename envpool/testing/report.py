@@ -49,13 +49,13 @@ class Report:
     @property
     def failed(self) -> list[str]:
         """The names of the checks that failed."""
-        return [check.name for check in self.checks if check.verdict is Verdict.FAILED]
+        return [check.name for check in self.checks if check.verdict == Verdict.FAILED]
 
 
 def format_report(report: Report) -> str:
     """Writes a report for the terminal, a line per check."""
     width = max((len(check.name) for check in report.checks), default=0)
     lines = [f"{check.verdict:8}{check.name:{width}}  {check.why}" for check in report.checks]
-    counts = [sum(check.verdict is verdict for check in report.checks) for verdict in Verdict]
+    counts = [sum(check.verdict == verdict for check in report.checks) for verdict in Verdict]
     total = ", ".join(f"{count} {verdict.lower()}" for count, verdict in zip(counts, Verdict, strict=True))
     return "\n".join([f"{report.target}:", *lines, f"{len(report.checks)} checks: {total}"])

@@ -1,0 +1,52 @@
+"""Whose numbers tasks have where they are played: ours, or those of AgentGym's own servers (`itemids.RENUMBERED`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+from agentgym.errors import DataError
+from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.panel import load_panel
+from agentgym.settings import Recipe
+from envpool import EnvSpec, Split, get_spec
+from envpool.dialects import DIALECTS
+
+VERSION = ORIGINAL[-1]
+"""The version of tasks that were played by the numbers of AgentGym's own servers."""
+
+
+def plays_original(recipe: Recipe, name: str) -> bool:
+    """Whether an environment of a recipe is played by numbers that mean other tasks here."""
+    settings = recipe.environments[name]
+    if name not in RENUMBERED or not settings.endpoints:
+        return False
+    if settings.original or recipe.panel is None:
+        return settings.original
+    try:
+        part = load_panel(recipe.panel).environments.get(name)
+    except DataError:  # which the checks of a recipe report
+        return False
+    return part is not None and part.version is None
+
+
+def card_of(recipe: Recipe, name: str) -> EnvSpec:
+    """The card of an environment as a recipe plays it: facts, goals and splits are those of the tasks played.
+
+    Raises:
+        UnknownEnvironment: there is none.
+    """
+    return _original(get_spec(name)) if plays_original(recipe, name) else get_spec(name)
+
+
+@cache
+def _original(spec: EnvSpec) -> EnvSpec:
+    """The card of an original server, of whose tasks nothing is known; where it takes any number, it gets ours."""
+    tasks = DIALECTS[spec.name].tasks or sorted(index for split in Split for index in spec.tasks(split))
+    rest = {Split.TRAIN: (0,), Split.EXPLORE: (1, 2, 3), Split.EVAL: (4,)}
+
+    def of_split(split: Split) -> Sequence[int]:
+        return tuple(index for index in tasks if index % 5 in rest[Split(split)])
+
+    return replace(spec, version=VERSION, tasks=of_split, facts=lambda index: {}, task_type=None, expert=None)
