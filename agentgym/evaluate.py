@@ -85,8 +85,10 @@ def _check(recipe: Recipe, player: str) -> None:
     served = recipe.model.endpoint is not None and player == recipe.model.name
     if player not in PLAYERS and not served:
         from agentgym.models import check_model
+        from agentgym.trial import check_playable
 
-        check_model(player, taught.model.context)
+        check_model(player, taught.model.context, recipe.model)
+        check_playable(player)
 
 
 def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) -> Player:
@@ -128,6 +130,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
     progress.quiet()
     if to is not None and to.suffix != ".parquet":
         raise DataError(f"{to} is no trajectory file: its name should end in .parquet")
+    _check(recipe, recipe.model.name)
     folder = RunFolder(recipe)
     out = to or folder.trajectories(f"collected-{split}")
     job = PlayJob(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from agentgym import events
+from agentgym.data.atomic import write_atomically
 from agentgym.errors import RunError
 from agentgym.ranks import is_first_rank
 from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
@@ -57,7 +58,21 @@ class RunFolder:
                 raise RunError(f"cannot make {self.path}: {error.strerror}; choose another output=FOLDER") from error
             save_recipe(recipe, self.recipe_file)
 
+        self._pin_template(recipe)
         self._take()
+
+    def _pin_template(self, recipe: Recipe) -> None:
+        """Keeps a copy of the chat template that the recipe names: with another one the run would be another run."""
+        if recipe.model.template is None:
+            return
+        given, kept = Path(recipe.model.template).expanduser().read_bytes(), self.path / "template.jinja"
+        if not kept.exists():
+            write_atomically(kept, given)
+        elif kept.read_bytes() != given:
+            raise RunError(
+                f"{self.path} was begun with another text of {recipe.model.template} (it is in {kept}): put that back, "
+                "or choose another folder with name=NAME"
+            )
 
     def _take(self) -> None:
         """Makes sure that no other process works in the folder, until `leave`; of several ranks the first one does."""

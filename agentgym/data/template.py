@@ -9,6 +9,7 @@ the template writes for conversations of several lengths.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.rendering import DAY, Conversation, Rendered, render
 from agentgym.errors import ModelError
+from envpool.errors import did_you_mean
 
 _TIDY = ("You see a café ☕ and 3 doors.", "Thought:\nI look.\n\nAction:\nlook", "None:\n\n- 8,6", "north", "A wall.")
 _PADDED = ("\n go \n\n", "  look\n", " \n", "\nwest ", "\t2 doors \n")
@@ -121,6 +123,37 @@ class Glue:
             said = answer.strip() if self.trims_answer else answer
             text += past + said + self.tail + self.stop + self.between + self.user(observation)
         return text + self.prompt
+
+
+def with_options(template: str, options: Mapping[str, Any], name: str) -> str:
+    """A chat template that sets variables of its own, as ``{"enable_thinking": False}``, so that nobody else need.
+
+    Args:
+        template: its text.
+        options: name to value.
+        name: what the template belongs to.
+
+    Raises:
+        ModelError: the template knows no such variable.
+    """
+    words = set(re.findall(r"\w+", template))
+    for option in options:
+        if option not in words:
+            near = did_you_mean(option, words)
+            raise ModelError(
+                f"the chat template of {name!r} knows no option {option!r}{near}: change model.template_options"
+            )
+    # the line break behind a block is not written
+    return "".join(f"{{% set {option} = {_literal(value)} %}}\n" for option, value in options.items()) + template
+
+
+def _literal(value: Any) -> str:
+    """A value as Jinja spells it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(str(key))}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 class _Unsound(Exception):

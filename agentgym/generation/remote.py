@@ -183,7 +183,9 @@ class _ChatActor:
         text = _text(message.get("content")) or _text(message.get("refusal"))
         self._messages.append({"role": "assistant", "content": text})
         reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
-        self._tokens = reply.prompt_tokens + (0 if reasoning else reply.completion_tokens)  # thoughts are not read again
+        self._tokens = reply.prompt_tokens + (
+            0 if reasoning else reply.completion_tokens
+        )  # thoughts are not read again
         return Completion(text, *_sampled(reply.choice), reasoning=reasoning, cut=reply.cut)
 
 
@@ -232,9 +234,9 @@ def remote_policy(recipe: Recipe, sampling: Sampling, seed: int) -> RemotePolicy
     assert endpoint is not None
     codec = None
     if endpoint.tokens:
-        from agentgym.models import load_tokenizer
+        from agentgym.models import codec_of
 
-        codec = Codec(load_tokenizer(recipe.model.name))
+        codec = codec_of(recipe.model, recipe.model.name)
     return _TellingPolicy(
         endpoint,
         recipe.model.name,
