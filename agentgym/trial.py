@@ -2,7 +2,8 @@
 
 Which models can is proved, not listed. A model with few, narrow layers and random weights computes two conversations
 alone, as transformers does; the packed row and the engine have to agree with that. Where no small model of its kind
-can be made, or even that does not compute, nothing is said: then the real model's first forward pass decides.
+can be made, or even that does not compute, only the kinds of its layers are looked at, and the real model's first
+forward pass decides.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from transformers.utils import logging as transformers_logging
 from agentgym.data.codec import TokenSequence
 from agentgym.data.packing import attend_in_segments, lay_out, packed_logits
 from agentgym.errors import ModelError
-from agentgym.generation.engine import Engine, Request
+from agentgym.generation.engine import Engine, Request, check_layers
 from agentgym.generation.sampling import Sampling
 from agentgym.generation.slots import Slot
 from agentgym.hub import locate
+from agentgym.models import empty_model
 
 _SIZES = {
     "vocab_size": 128,
+    "vocab_size_per_layer_input": 128,
     "hidden_size": 64,
+    "hidden_size_per_layer_input": 16,
     "n_embd": 64,
     "d_model": 64,
     "intermediate_size": 48,
@@ -46,6 +50,7 @@ _SIZES = {
     "num_experts_per_tok": 2,
     "n_group": 1,
     "topk_group": 1,
+    "rotary_dim": 16,
     "max_position_embeddings": 128,
     "n_positions": 128,
 }
@@ -68,7 +73,9 @@ def check_trainable(name: str) -> None:
         ModelError: it cannot.
     """
     model = small_model(AutoConfig.from_pretrained(locate(name), trust_remote_code=False))
-    if model is not None:
+    if model is None:
+        attend_in_segments(empty_model(name))
+    else:
         try_training(model)
 
 
@@ -82,7 +89,9 @@ def check_playable(name: str) -> None:
         ModelError: it cannot.
     """
     model = small_model(AutoConfig.from_pretrained(locate(name), trust_remote_code=False))
-    if model is not None:
+    if model is None:
+        check_layers(empty_model(name))
+    else:
         try_playing(model)
 
 
@@ -179,14 +188,13 @@ def _shrunk(config: PretrainedConfig, narrow: bool) -> PretrainedConfig:
                 setattr(text, name, value[:count])
         setattr(text, depth, count)
     sizes: dict[str, Any] = dict(_SIZES) if narrow else {"vocab_size": 128}
-    heads, shared = (getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
-    if heads is not None and heads == shared:
-        sizes["num_key_value_heads"] = sizes.get("num_attention_heads", heads)
-    if hasattr(text, "qk_rope_head_dim"):  # there it is what else the attention has of that width
+    there = dict(vars(text))  # not getattr: it raises for what differs from layer to layer
+    if there.get("num_attention_heads") == there.get("num_key_value_heads") is not None:
+        sizes["num_key_value_heads"] = sizes.get("num_attention_heads", there["num_attention_heads"])
+    if "qk_rope_head_dim" in there:  # there it is what else the attention has of that width
         sizes.pop("head_dim", None)
     for name, value in sizes.items():
-        there = getattr(text, name, None)
-        if type(there) is int and there > value:
+        if type(there.get(name)) is int and there[name] > value:
             setattr(text, name, value)
     for name, value in list(vars(text).items()):
         if "dropout" in name or name.endswith("_pdrop"):

@@ -231,7 +231,9 @@ def packed_attention(
         )
     segments: tuple[tuple[int, int], ...] | None = options.get("segments")
     longest: int | None = options.get("longest")
-    if (segments is None and longest is None) or attention_mask is not None or query.shape[0] != 1:
+    if attention_mask is not None or query.shape[0] != 1:
+        raise ValueError("packed attention takes one row, and no attention mask")
+    if segments is None and longest is None:
         raise ModelError(
             f"{type(module).__name__} does not hand the segments of packed rows on to its attention: "
             "choose a plain attention decoder"
