@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import keyword
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ def _all(recipe: Recipe) -> list[Complaint]:
         *_run(recipe),
         *_model(recipe.model, recipe.generation),
         *_endpoint(recipe.model),
+        *_template(recipe.model),
         *_learner(recipe.module),
         *_imports(recipe.imports),
         *_environments(recipe),
@@ -182,6 +184,37 @@ def _model(model: ModelSettings, generation: GenerationSettings) -> Iterator[Com
     if generation.max_tokens >= model.context:
         text = f"{generation.max_tokens} tokens of one answer leave no room in a context of {model.context}"
         yield Complaint("generation.max_tokens", text, ["model.context"])
+
+
+_TEMPLATE_WORDS = ("messages", "tools", "documents", "add_generation_prompt", "true", "false", "none", "loop", "self")
+"""What `model.template_options` may not set."""
+
+
+def _template(model: ModelSettings) -> Iterator[Complaint]:
+    """What is wrong with the chat template of a recipe, as far as that can be told without the model."""
+    for name in ("template", "template_options"):
+        if not getattr(model, name):
+            continue
+        if model.name in RESERVED:
+            yield Complaint(f"model.{name}", f"{model.name!r} has no chat template to change: leave it out")
+        elif model.endpoint is not None and not model.endpoint.tokens:
+            text = "the server renders its own chat template: set model.endpoint.tokens=true, or send"
+            yield Complaint(f"model.{name}", f"{text} model.endpoint.options={{chat_template_kwargs: ...}}")
+    if model.template is not None:
+        path = Path(model.template).expanduser()
+        try:
+            if not path.read_text(encoding="utf-8").strip():
+                yield Complaint("model.template", f"{model.template!r} is empty: name a file with a chat template")
+        except (FileNotFoundError, NotADirectoryError):
+            near = did_you_mean(model.template, [str(p) for p in path.parent.glob("*") if p.is_file()])
+            yield Complaint("model.template", f"there is no file {model.template!r}{near}")
+        except (OSError, ValueError) as error:
+            why = " ".join(str(error).split())
+            yield Complaint("model.template", f"cannot read {model.template!r} ({why}): name a UTF-8 text file")
+    for option in model.template_options:
+        if not option.isidentifier() or keyword.iskeyword(option) or option in _TEMPLATE_WORDS:
+            text = "a chat template has no such variable to set: write a name as enable_thinking"
+            yield Complaint(f"model.template_options.{option}", text)
 
 
 def _endpoint(model: ModelSettings) -> Iterator[Complaint]:

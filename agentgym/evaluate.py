@@ -86,8 +86,10 @@ def _check(recipe: Recipe, player: str) -> None:
     taught = in_manner_of(recipe, player)
     if is_local(recipe, player):
         from agentgym.models import check_model
+        from agentgym.trial import check_playable
 
-        check_model(player, taught.model.context)
+        check_model(player, taught.model.context, recipe.model)
+        check_playable(player)
 
 
 def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) -> Player:
@@ -129,6 +131,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
     progress.quiet()
     if to is not None and to.suffix != ".parquet":
         raise DataError(f"{to} is no trajectory file: its name should end in .parquet")
+    _check(recipe, recipe.model.name)
     folder = RunFolder(recipe)
     out = to or folder.trajectories(f"collected-{split}")
     job = PlayJob(

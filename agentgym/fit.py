@@ -96,8 +96,11 @@ def prepare(recipe: Recipe) -> None:
     data_prompts(recipe)
     if recipe.model.name != TINY:
         from agentgym.models import check_model
+        from agentgym.trial import check_playable, check_trainable
 
-        check_model(recipe.model.name, recipe.model.context)
+        check_model(recipe.model.name, recipe.model.context, recipe.model)
+        check_trainable(recipe.model.name)
+        check_playable(recipe.model.name)
 
 
 class _Fit:

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,6 +143,31 @@ class Checkpoints(Callback):
         """The checkpoint to go on from."""
         found = {int(match[1]): path for path in self._folder.glob("*.ckpt") if (match := _STEP.fullmatch(path.name))}
         return found[max(found)] if found else None
+
+    def guard(self, trainer: Trainer) -> None:
+        """Lets a checkpoint that is damaged be reported as that when learning goes on from it.
+
+        Its files are read once more for their checksums, which torch does not look at.
+        """
+        load = trainer.strategy.load_checkpoint
+
+        def checked(path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+            try:
+                if Path(path).is_file() and (broken := zipfile.ZipFile(path).testzip()):
+                    raise ValueError(f"its part {broken} is garbled")
+                checkpoint: dict[str, Any] = load(path, *args, **options)
+                missing = {"state_dict", "optimizer_states", "loops", "last_loss"} - checkpoint.keys()
+                if missing and Path(path).is_file():  # of several ranks each reads its shards into the model
+                    raise ValueError(f"it has no {', '.join(sorted(missing))}")
+            except Exception as error:  # what is left of a file makes the libraries that read it raise anything
+                why = " ".join(str(error).split())[:200] or type(error).__name__
+                raise RunError(
+                    f"{path} is damaged ({why}): delete it and run the same command again; this learning phase then "
+                    "begins again, and nothing else is lost"
+                ) from error
+            return checkpoint
+
+        trainer.strategy.load_checkpoint = checked  # type: ignore[method-assign, assignment]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens for SIGTERM; a phase that goes on was saved at its present step."""

@@ -18,7 +18,7 @@ from agentgym.devices import memory_given_back
 from agentgym.errors import RecipeError
 from agentgym.manner import write_manner
 from agentgym.ranks import ALONE, Ranks, leave_at_exit
-from agentgym.settings import Recipe, Reward
+from agentgym.settings import ExportDtype, Recipe, Reward, Start
 from agentgym.values import member
 from envpool import Trajectory, environments, get_spec
 
@@ -119,7 +119,7 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
     from agentgym.hooks import Checkpoints, RandomNumbers
-    from agentgym.models import load_tokenizer
+    from agentgym.models import saved_dtype, tokenizer_of
 
     progress.quiet()
     torch.set_num_threads(recipe.trainer.threads)
@@ -127,7 +127,8 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     if job.steps is not None:
         settings = replace(settings, steps=job.steps, epochs=None)
     trajectories = store.read(job.data)
-    codec = Codec(load_tokenizer(job.start))
+    tokenizer = tokenizer_of(recipe.model, job.start)
+    codec = Codec(tokenizer)
     sequences = [codec.encode(trajectory, recipe.model.context) for trajectory in trajectories]
     shortened = [sequence for sequence in sequences if sequence.cut]
     if shortened:
@@ -142,8 +143,9 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
         job.seed,
         world_size=ranks.size,
     )
+    start = exact_weights(job.start)
     module = module_class(job.module)(
-        job.start,
+        start,
         settings,
         total_steps=data.steps,
         lora=recipe.model.lora,
@@ -153,11 +155,17 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     leave_at_exit()  # ddp and fsdp make a group of one, too
     checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
     trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), checkpoints])
+    checkpoints.guard(trainer)
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
         trainer.fit(module, datamodule=data, ckpt_path=checkpoints.last)
         module.check_weights()
-    module.export(job.folder / "model")
+    dtype = recipe.trainer.export_dtype
+    if dtype is ExportDtype.base:
+        dtype = ExportDtype(str(saved_dtype(job.start)).removeprefix("torch."))
+    if dtype is not ExportDtype.float32 and _is_learned_from(recipe):
+        module.export(job.folder / EXACT, tokenizer=tokenizer, dtype=ExportDtype.float32)
+    module.export(job.folder / "model", tokenizer=tokenizer, dtype=dtype)
     ranks.first_does(lambda: write_manner(recipe, job.folder / "model"))
     learned = Learned(
         str(job.folder / "model"),
@@ -170,6 +178,21 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     )
     done = json.dumps(asdict(learned)).encode()
     ranks.first_does(lambda: store.write_atomically(job.folder / "done.json", done))
+
+
+EXACT = "float32"
+"""The folder beside a model of a narrower number format that holds its weights as learning left them."""
+
+
+def exact_weights(model: str) -> str:
+    """The folder that learning goes on from: small updates would be lost in a model that was rounded to be saved."""
+    exact = Path(model).parent / EXACT
+    return str(exact) if (exact / "config.json").is_file() and (exact.parent / "done.json").is_file() else model
+
+
+def _is_learned_from(recipe: Recipe) -> bool:
+    """Whether later phases start from what a phase left."""
+    return recipe.evol.iterations > 0 and (recipe.evol.start != Start.base or recipe.evol.control)
 
 
 def _read(done: Path) -> Learned:

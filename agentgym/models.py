@@ -13,14 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,  # of the HTTP library that the client is built on, whichever it is
-    RepositoryNotFoundError,
-)
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -36,8 +30,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from agentgym.data.codec import Codec
+from agentgym.data.template import with_options
 from agentgym.errors import ModelError
-from agentgym.settings import LoraSettings, TinySettings
+from agentgym.hub import locate, look_into_weights, weights_place
+from agentgym.settings import LoraSettings, ModelSettings, TinySettings
 
 T = TypeVar("T")
 
@@ -55,7 +52,6 @@ PIECES = r"\n*[A-Z][a-z]+:\n| ?\d+,\d+| ?\p{L}+| ?\d|[^\s\p{L}\d]|\s+(?!\S)|\s+"
 around it, a pair of coordinates, a word, a digit (each with the space before it), any other character, white space.
 A cell of a map and a headline thus become one token each: a small model copies one more surely than three."""
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
 _WIDE = 192  # narrower models learn faster from initial weights that are twice as spread as usual
 
 
@@ -68,10 +64,76 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: there is none, or it cannot be read.
     """
-    place = _locate(name)
+    place = locate(name)
     tokenizer = _explained(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
+
+
+def tokenizer_of(settings: ModelSettings, name: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model that a run plays or teaches.
+
+    The model that the settings name gets their chat template and its options. What was learned from it carries both
+    along in its folder, and other players have their own.
+
+    Args:
+        settings: the recipe's.
+        name: a folder in the Hugging Face layout, or a hub id.
+
+    Raises:
+        ModelError: there is none, it cannot be read, or it has no such options.
+    """
+    tokenizer = load_tokenizer(name)
+    if name != settings.name or not (settings.template or settings.template_options):
+        return tokenizer
+    if settings.template:
+        try:
+            tokenizer.chat_template = Path(settings.template).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read the chat template {settings.template!r}: {error}; name another") from error
+    if tokenizer.chat_template:
+        tokenizer.chat_template = with_options(tokenizer.get_chat_template(), settings.template_options, name)
+    return tokenizer
+
+
+def codec_of(settings: ModelSettings, name: str) -> Codec:
+    """The codec of `tokenizer_of`; made once, as long as the tokenizer and the template stay as they are.
+
+    Raises:
+        ModelError: see `tokenizer_of` and `Codec`.
+    """
+    files = [Path(name) / "tokenizer.json", Path(name) / "tokenizer_config.json", Path(name) / "chat_template.jinja"]
+    files += [Path(settings.template).expanduser()] if settings.template else []
+    age = tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+    key = (name, settings.name, settings.template, repr(settings.template_options), age)
+    if key not in _codecs:
+        _codecs.clear()
+        _codecs[key] = Codec(tokenizer_of(settings, name))
+    return _codecs[key]
+
+
+_codecs: dict[tuple[object, ...], Codec] = {}
+"""The codec that was asked for last."""
+
+
+def saved_dtype(name: str) -> torch.dtype:
+    """The number format in which a model is saved: bfloat16, float16, or float32 for all others.
+
+    Args:
+        name: a folder in the Hugging Face layout, or a hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
+    place = locate(name)
+    config = _explained(name, "config", lambda: AutoConfig.from_pretrained(place, trust_remote_code=False))
+    told = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
+    if told is None:  # then the weights tell
+        for file in sorted(Path(place).glob("*.safetensors"))[:1]:
+            with safe_open(file, "pt") as weights:
+                kinds = {"BF16": "bfloat16", "F16": "float16"}
+                told = kinds.get(weights.get_slice(next(iter(weights.keys()))).get_dtype())
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(str(told).removeprefix("torch."), torch.float32)
 
 
 def load_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -84,7 +146,7 @@ def load_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     Raises:
         ModelError: there is none, or its weights are pickled, incomplete or damaged.
     """
-    place = _weights_place(name)
+    place = weights_place(name)
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(
@@ -109,7 +171,7 @@ def empty_model(name: str) -> PreTrainedModel:
     Raises:
         ModelError: there is none.
     """
-    place = _locate(name)
+    place = locate(name)
 
     def make() -> Any:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
@@ -127,7 +189,7 @@ def weights_hash(name: str) -> str:
     Raises:
         ModelError: there is none.
     """
-    folder = Path(_locate(name))
+    folder = Path(locate(name))
     if not folder.is_dir():
         known = try_to_load_from_cache(name, "config.json")
         return f"{name}@{Path(known).parent.name}" if isinstance(known, str) else name
@@ -266,81 +328,39 @@ def _new_llama(settings: TinySettings, vocabulary: int, context: int, seed: int)
     return model
 
 
-def _locate(name: str) -> str:
-    """Makes sure that there is something of that name, in seconds, and returns what transformers should load.
-
-    Loading alone would try an unreachable hub again and again, and report the last of many causes.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if (folder / "config.json").is_file():
-            return str(folder)
-        if (folder / "adapter_config.json").is_file():
-            raise ModelError(f"{name!r} holds only adapters: merge them into their model and save that")
-        raise ModelError(f"{name!r} holds no config.json: give a folder that save_pretrained wrote")
-    if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no model folder {name!r}: check the path")
-    if not _has(name, "config.json"):
-        raise ModelError(f"{name!r} on the hub is no transformers model (no config.json): choose another")
-    return name
-
-
-def _has(name: str, *files: str) -> bool:
-    """Whether a model in a folder or on the hub has at least one of these files."""
-    if Path(name).is_dir():
-        return any((Path(name) / file).is_file() for file in files)
-    try:
-        return any(isinstance(try_to_load_from_cache(name, file), str) for file in files) or any(
-            _on_hub(name, file) for file in files
-        )
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is neither a folder nor a hub id as 'organisation/model': check it") from error
-    except GatedRepoError as error:
-        raise ModelError(f"the hub gives {name!r} on consent only: agree on its page, then set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"{name!r} is neither a folder nor a model on the hub: check the spelling, or set HF_TOKEN if it is private"
-        ) from error
-    except (HTTPError, OSError) as error:
-        raise ModelError(
-            f"{name!r} is no folder, not in the hub's cache, and the hub cannot be reached: "
-            "give a folder, or connect and unset HF_HUB_OFFLINE"
-        ) from error
-
-
-def _on_hub(name: str, file: str) -> bool:
-    try:
-        get_hf_file_metadata(hf_hub_url(name, file))
-    except EntryNotFoundError:
-        return False
-    return True
-
-
 def _explained(name: str, what: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except Exception as error:  # damaged files of others make the libraries that read them raise anything
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"cannot read the {what} of {name!r}; choose or save another: {cause[:300]}") from error
+        raise ModelError(f"cannot read the {what} of {name!r}; {_cure(name)}: {cause[:300]}") from error
 
 
-def check_model(name: str, context: int | None = None) -> None:
+def _cure(name: str) -> str:
+    """What to do about a damaged model; a run makes again what it made."""
+    folder = Path(name).expanduser()
+    made = (folder.parent / "done.json").is_file() or (folder.parent / "recipe.yaml").is_file()
+    whole = folder.parent if (folder.parent / "done.json").is_file() else folder
+    return f"delete {whole} and run the same command again" if made else "choose or save another"
+
+
+def check_model(name: str, context: int | None = None, settings: ModelSettings | None = None) -> None:
     """Makes sure that a model can be loaded as far as that can be told without loading it.
 
     Args:
         name: a folder in the Hugging Face layout, or a hub id.
         context: most tokens of a conversation; None leaves it open.
+        settings: may hold another chat template.
 
     Raises:
         ModelError: it is not there, has no tokenizer, no usable chat template, or only pickled weights; its tokenizer
             has more tokens than the model knows, or a conversation may be longer than it can be.
     """
-    from agentgym.data.codec import Codec
-
-    place = _locate(name)
+    place = locate(name)
     whole = _explained(name, "config", lambda: AutoConfig.from_pretrained(place, trust_remote_code=False))
-    codec = Codec(load_tokenizer(name))
-    _weights_place(name)
+    codec = Codec(load_tokenizer(name) if settings is None else tokenizer_of(settings, name))
+    weights_place(name)
+    _explained(name, "model", lambda: look_into_weights(Path(place)))
     config = whole.get_text_config()
     known = getattr(config, "vocab_size", None)
     if isinstance(known, int) and codec.vocabulary > known:
@@ -359,13 +379,3 @@ def _learns_positions(name: str, count: int) -> bool:
     tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     words = model.get_input_embeddings()
     return any(table is not words and count <= table.num_embeddings <= count + 2 for table in tables)  # OPT has 2 more
-
-
-def _weights_place(name: str) -> str:
-    place = _locate(name)
-    if not _has(place, *_WEIGHTS):
-        raise ModelError(
-            f"{name!r} has no weights in safetensors (pickled ones can run code and are not read): "
-            "load it with transformers where you trust it, save it with save_pretrained and name that folder"
-        )
-    return place

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from agentgym import events
+from agentgym.data.atomic import write_atomically
 from agentgym.errors import RunError
 from agentgym.ranks import is_first_rank
 from agentgym.recipe import read_recipe, recipe_text, same_run, save_recipe, text_of
@@ -20,6 +21,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+TEMPLATE = "template.jinja"
+"""The copy of the chat template that a run was begun with, where its recipe names one."""
 
 _taken: dict[Path, TextIO] = {}
 """The folders that this process works in, each with its lock."""
@@ -50,6 +54,7 @@ class RunFolder:
             # what may change (addresses, worker processes, batch sizes) is from now on what it is now
             if written != recipe_text(recipe):
                 save_recipe(recipe, self.recipe_file)
+            self._keep_template(recipe)
         except BaseException:
             self.leave()
             raise
@@ -67,10 +72,25 @@ class RunFolder:
                     f"{self.path} belongs to a run with another {', '.join(different)}: "
                     "choose another folder with name=NAME, or delete that one"
                 )
+            self._check_template(recipe)
             return text_of(self.recipe_file)
         if self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
         return None
+
+    def _check_template(self, recipe: Recipe) -> None:
+        """Makes sure that the chat template is still the one of the run: with another one it would be another run."""
+        kept = self.path / TEMPLATE
+        if recipe.model.template is not None and kept.exists() and kept.read_bytes() != _template(recipe):
+            raise RunError(
+                f"{self.path} was begun with another text of {recipe.model.template} (it is in {kept}): put that back, "
+                "or choose another folder with name=NAME"
+            )
+
+    def _keep_template(self, recipe: Recipe) -> None:
+        """Keeps a copy of the chat template that the recipe names."""
+        if recipe.model.template is not None and not (self.path / TEMPLATE).exists():
+            write_atomically(self.path / TEMPLATE, _template(recipe))
 
     def _take(self) -> None:
         """Makes sure that no other process works in the folder, until `leave`; of several ranks the first one does."""
@@ -141,3 +161,8 @@ class RunFolder:
 def _begun(path: Path) -> bool:
     """Whether a file is what a run leaves that was killed before its recipe was written."""
     return path.name == ".lock" or (path.name.startswith("recipe.yaml.") and path.suffix == ".tmp")
+
+
+def _template(recipe: Recipe) -> bytes:
+    assert recipe.model.template is not None
+    return Path(recipe.model.template).expanduser().read_bytes()

@@ -90,6 +90,15 @@ class StrategyName(StrEnum):
     fsdp = "fsdp"  # weights, gradients and optimiser state are shared out over the devices (FSDP2)
 
 
+class ExportDtype(StrEnum):
+    """Number format in which a model is saved."""
+
+    base = "base"  # that of the model which learning began with
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class TrackingMode(StrEnum):
     """Where W&B writes."""
 
@@ -166,6 +175,10 @@ class ModelSettings(Section):
     """Only for `name: tiny`."""
     endpoint: EndpointSettings | None = None
     """Play with a model behind a server (`agentgym eval` and `collect`)."""
+    template: str | None = None
+    """A file with the chat template (Jinja) of the model `name`; the tokenizer's own if null."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Variables of the chat template of the model `name`, as in `{enable_thinking: false}`."""
     lora: LoraSettings | None = None
     """Train adapters instead of all weights."""
     context: int = 4096
@@ -329,6 +342,8 @@ class TrainerSettings(Section):
     """Keep weights, gradients and optimiser state in the CPU's memory; only for `strategy: fsdp`."""
     precision: str = "32-true"
     """Lightning's name of the number format."""
+    export_dtype: ExportDtype = ExportDtype.base
+    """Number format of the models that learning saves."""
     checkpoint_every: int = 200
     """Optimiser steps between checkpoints within a learning phase."""
     threads: int = 1

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,9 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
+from agentgym.data import rendering
 from agentgym.data.codec import Codec, TokenSequence
+from agentgym.data.template import _reduced
 from agentgym.errors import ModelError
 from agentgym.models import CONTROL_TOKENS, TEMPLATE
 from envpool import Completion, StopReason, Task, Trajectory, Turn
@@ -69,6 +73,53 @@ PHI = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
 
+# An answer as thoughts and what was said, from its text or the message's own key.
+SPLIT = (
+    "{% set said = m.content %}{% set thoughts = m.reasoning_content or '' %}"
+    "{% if '</think>' in said %}{% set thoughts = said.split('</think>')[0].split('<think>')[-1] | trim %}"
+    "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+)
+DROPS = (  # thoughts of the past are dropped, the last answer has its block; as Qwen3.5
+    "{% set ns = namespace(last=0) %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    + SPLIT
+    + "{% if loop.index0 > ns.last %}{{ '<think>\n' + thoughts + '\n</think>\n\n' }}{% endif %}{{ said | trim }}"
+    "{% else %}{{ m.content | trim }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+NO_THINKING = "{% set enable_thinking = false %}\n" + DROPS
+KEEPS = (  # every answer has a block, and the prompt opens the next one
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    + SPLIT
+    + "{{ '<think>\n' + thoughts + '\n</think>\n\n' + said }}{% else %}{{ m.content }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+NEVER_SHOWS = (  # the prompt opens a block that no answer shows, not even the last; as the distils of DeepSeek-R1
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content }}{% else %}"
+    "{{ '<|assistant|>' + m.content.split('</think>')[-1] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+)
+SHORT_BLOCK = (  # answers without thoughts get another block than the prompt opens; as Nemotron 3
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    "{% if m.reasoning_content and loop.last %}{{ '<think>\n' + m.reasoning_content + '\n</think>\n' }}"
+    "{% else %}{{ '<think></think>' }}{% endif %}{{ m.content.split('</think>')[-1] }}"
+    "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+LEADS = (  # the model writes the whole block itself; as GLM-4.5
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>\n' + m.content }}{% else %}"
+    + SPLIT
+    + "{{ '<|assistant|>\n<think>' + thoughts + '</think>\n' + said | trim }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+PARTS = (  # messages are lists of parts; as models that also see
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -115,6 +166,21 @@ FAMILIES = {
     "phi-sp": Family(PHI, PHI_TOKENS, "<|endoftext|>", "<s>", sentencepiece="always", swallows=True),
 }
 
+ROLES = ("<|user|>", "<|assistant|>", "<|end|>", "<|begin|>")
+THINKERS = {
+    "drops": Family(DROPS, ("<|endoftext|>", *TURNS), "<|im_end|>", ordinary=THOUGHTS),
+    "no thinking": Family(NO_THINKING, ("<|endoftext|>", *TURNS), "<|im_end|>", ordinary=THOUGHTS),
+    "keeps": Family(KEEPS, ("<|endoftext|>", *TURNS), "<|im_end|>", ordinary=THOUGHTS),
+    "keeps, spelt": Family(KEEPS, ("<|endoftext|>", *TURNS), "<|im_end|>"),
+    "never shows": Family(NEVER_SHOWS, ROLES, "<|end|>", "<|begin|>", ordinary=THOUGHTS),
+    "short block": Family(SHORT_BLOCK, ("<|endoftext|>", *TURNS), "<|im_end|>", ordinary=THOUGHTS),
+    "leads": Family(LEADS, ("<|endoftext|>", *ROLES), "<|endoftext|>", ordinary=THOUGHTS),
+    "parts": Family(PARTS, ("<|endoftext|>", *TURNS), "<|im_end|>"),
+}
+"""Templates with a block for thoughts, and one that takes messages in parts."""
+
+ALL = FAMILIES | THINKERS
+
 
 def train(family: Family) -> Tokenizer:
     pieces = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|" + family.breaks + r"\s+(?!\S)|\s+"
@@ -143,7 +209,7 @@ def train(family: Family) -> Tokenizer:
 
 @cache
 def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
-    family = FAMILIES[name]
+    family = ALL[name]
     backend = train(family)
     backend.add_special_tokens([AddedToken(token, rstrip=family.swallows, special=True) for token in family.special])
     backend.add_tokens([AddedToken(token, normalized=False) for token in family.ordinary])
@@ -175,6 +241,7 @@ def answered(text: str, observation: str = "", ids: Sequence[int] | None = None)
 
 
 families = pytest.mark.parametrize("name", FAMILIES)
+all_families = pytest.mark.parametrize("name", ALL)
 CONTROLS = sorted(
     {token for family in FAMILIES.values() for token in (*family.special, *family.ordinary)} - {"</think>"}
 )
@@ -186,7 +253,7 @@ PLAIN = st.lists(st.sampled_from(TIDY), min_size=1).map(" ".join)
 few = settings(max_examples=30, deadline=None)
 
 
-@families
+@all_families
 @few
 @given(data=st.data())
 def test_tokens_of_acting_are_the_tokens_of_training_and_the_mask_is_exact(name: str, data: st.DataObject) -> None:
@@ -215,7 +282,7 @@ def test_tokens_of_acting_are_the_tokens_of_training_and_the_mask_is_exact(name:
     assert closing == bool(turns and (not ids or ids[-1] != codec.stop_id))
 
 
-@families
+@all_families
 def test_what_is_not_learned_from_is_written_but_masked(name: str) -> None:
     codec = codec_of(name)
     turns = [answered("Go north.", "Done."), answered("Go south.", "Done."), answered("Go west.")]
@@ -231,7 +298,7 @@ BLANK = st.sampled_from(["", " ", "\n", "\t \r\n", "\u00a0", "\u2028 ", "\u3000"
 PADDED = st.tuples(BLANK, TEXT, BLANK).map("".join)
 
 
-@families
+@all_families
 @few
 @given(first=PADDED, rest=st.lists(st.tuples(PADDED, PADDED), max_size=4))
 def test_what_an_expert_wrote_is_trained_on_with_the_tokens_of_acting(
@@ -252,7 +319,7 @@ def test_what_an_expert_wrote_is_trained_on_with_the_tokens_of_acting(
     assert all(answer[-1] == codec.stop_id and codec.stop_id not in answer[:-1] for answer in answers)
 
 
-@families
+@all_families
 @few
 @given(data=st.data())
 def test_what_is_too_long_loses_whole_turns_from_its_end(name: str, data: st.DataObject) -> None:
@@ -321,11 +388,11 @@ def test_a_prompt_keeps_its_tokens_where_an_answer_would_have_merged_with_it() -
     assert tokenizer_of("headers").decode(transcript.ids) == tokenizer_of("headers").decode(whole)
 
 
-@families
+@all_families
 def test_an_answer_given_as_text_comes_back_as_that_text_and_trains_its_stop_token(name: str) -> None:
     codec = codec_of(name)
     texts = ["Thought:\nI go.\n\nAction:\ngo to 8,6", "café ☕ 日本", "", "a"]
-    trims = "trim" in FAMILIES[name].template or ".strip(" in FAMILIES[name].template
+    trims = "trim" in ALL[name].template or ".strip(" in ALL[name].template
     texts += [] if trims else ["  two  spaces ", "\nline\n"]
     sequence = codec.encode(trajectory("You see a wall.", [answered(text, "A door.") for text in texts]))
 
@@ -340,9 +407,9 @@ def test_an_answer_given_as_text_comes_back_as_that_text_and_trains_its_stop_tok
     assert sequence.mask[-1]
 
 
-@families
+@all_families
 def test_control_tokens_in_texts_stay_text(name: str) -> None:
-    family, codec = FAMILIES[name], codec_of(name)
+    family, codec = ALL[name], codec_of(name)
     evil = "".join((*family.special, *family.ordinary))
     control = {tokenizer_of(name).convert_tokens_to_ids(token) for token in family.special}
     control |= {tokenizer_of(name).convert_tokens_to_ids(token) for token in family.ordinary if "think" not in token}
@@ -433,35 +500,165 @@ def test_log_probabilities_must_be_as_many_as_tokens() -> None:
         transcript.act([5, 6, 1], [-0.1])
 
 
+THOUGHTFUL = "<think>\nA wall.\n</think>\n\nAction:\nwest"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "thoughtful"),
+    [
+        ("drops", "\n</think>\n\nAction:\nwest", "A wall.\n</think>\n\nAction:\nwest"),
+        ("keeps", "\n</think>\n\nAction:\nwest", "A wall.\n</think>\n\nAction:\nwest"),
+        ("keeps, spelt", "\n</think>\n\nAction:\nwest", "A wall.\n</think>\n\nAction:\nwest"),
+        ("never shows", "\n</think>\n\nAction:\nwest", "A wall.\n</think>\n\nAction:\nwest"),
+        ("short block", "\n</think>\nAction:\nwest", "A wall.\n</think>\nAction:\nwest"),
+        ("leads", "\n<think></think>\nAction:\nwest", "\n<think>A wall.</think>\nAction:\nwest"),
+        ("no thinking", "Action:\nwest", "Action:\nwest"),
+        ("qwen3", "Action:\nwest", THOUGHTFUL),
+        ("chatml", "Action:\nwest", THOUGHTFUL),
+    ],
+)
+def test_thoughts_go_into_the_block_of_the_template_and_no_empty_one_stands_before_them(
+    name: str, plain: str, thoughtful: str
+) -> None:
+    codec = codec_of(name)
+    for text, expected in (
+        ("Action:\nwest", plain),
+        (THOUGHTFUL, thoughtful),
+        ("<think>\n\n</think>\n\nAction:\nwest", plain if name not in ("qwen3", "chatml") else None),
+    ):
+        if expected is not None:
+            ids = codec.encode_answer(Completion(text))
+            assert ids[-1] == codec.stop_id
+            assert tokenizer_of(name).decode(ids[:-1]) == expected
+
+
+@pytest.mark.parametrize("name", ["drops", "keeps", "keeps, spelt", "never shows"])
+def test_thoughts_that_began_in_the_prompt_get_their_tag_in_the_text(name: str) -> None:
+    codec = codec_of(name)
+    written = codec.encode_answer(Completion(THOUGHTFUL))
+    assert codec.decode(written) == THOUGHTFUL
+    unfinished = written[:3]
+    assert codec.decode(unfinished) == "<think>\n" + tokenizer_of(name).decode(unfinished)
+    assert codec.encode_answer(Completion(codec.decode(unfinished), tuple(unfinished), cut=True)) == tuple(unfinished)
+
+
+@pytest.mark.parametrize("name", ["drops", "never shows", "short block"])
+def test_what_a_template_drops_from_the_past_stays_in_a_transcript(name: str) -> None:
+    codec = codec_of(name)
+    turns = [answered(THOUGHTFUL, "A door."), answered("Action:\nnorth", "A key.")]
+    spelt = tokenizer_of(name).decode(codec.encode(trajectory("Go.", turns)).ids)
+    alone = str(render(name, ["Go."]))
+    assert spelt.startswith(alone + "A wall.\n</think>")
+    prompt = alone.partition("Go.")[2]
+    assert f"A door.{prompt}" in spelt
+
+
+def test_every_thinking_template_writes_each_prompt_as_it_would_itself() -> None:
+    for name in THINKERS:
+        codec = codec_of(name)
+        for text in ("You see a wall.", "None:\n\n- 8,6"):
+            messages = [{"type": "text", "text": text}] if name == "parts" else text
+            rendered = tokenizer_of(name).apply_chat_template(
+                [{"role": "user", "content": messages}], tokenize=True, return_dict=False, add_generation_prompt=True
+            )
+            assert codec.transcript().observe(text) == rendered
+
+
+@all_families
+@few
+@given(text=st.one_of(PADDED, st.sampled_from([THOUGHTFUL, "<think>\nA wall", "<think>", " "])))
+def test_nothing_follows_an_answer_that_was_cut_and_one_without_words_teaches_nothing(name: str, text: str) -> None:
+    codec = codec_of(name)
+    ids = list(codec.encode_answer(Completion(text, cut=True)))
+    trained = codec.encode(trajectory("Go.", [Turn(Completion(text, cut=True), "", "", 0.0)]))
+    assert [token for token, written in zip(trained.ids, trained.mask, strict=True) if written] == ids
+    assert codec.stop_id not in ids
+    assert trained.ids[-1] == codec.stop_id
+    if not text.strip():
+        assert ids == []
+    tail = codec._glue.tail
+    if tail and not text.endswith(tail):
+        assert not tokenizer_of(name).decode(ids).endswith(tail)
+
+
+TODAY = {
+    "strftime_now": "{{ strftime_now('%d %B %Y, %H:%M') }}",
+    "date_string": "{{ date_string if date_string is defined else 'unknown' }}",
+    "a function by another name": "{% set now = strftime_now %}{% macro d() %}{{ now('%A %j') }}{% endmacro %}{{ d() }}",
+    "chance": "{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n'] | random }}",
+}
+
+
+@pytest.mark.parametrize("how", TODAY)
+def test_a_prompt_does_not_change_with_the_day(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    backend = Tokenizer.from_str(tokenizer_of("chatml").backend_tokenizer.to_str())
+    template = "<|im_start|>system\n" + TODAY[how] + "<|im_end|>\n" + CHATML
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", chat_template=template)
+    first = Codec(tokenizer)
+    faked = (
+        "import datetime, time\n"
+        "class Other(datetime.datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None): return cls(2031, 5, 17, 9, 30)\n"
+        "    today = utcnow = now\n"
+        "datetime.datetime = Other\n"
+        "time.time = lambda: 1936776600.0\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(faked)  # the process that renders begins with it
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _reduced.cache_clear()
+    second = Codec(tokenizer)
+    _reduced.cache_clear()
+    assert second.transcript().observe("Go.") == first.transcript().observe("Go.")
+    assert second.day == first.day == (None if how == "chance" else "2024-07-26")
+    assert codec_of("chatml").day is None
+
+
 SHORTENS_THE_PAST = CHATML.replace("m.content +", "(m.content if loop.revindex < 3 else '...') +")
 COUNTS = CHATML.replace("m.role +", "loop.length | string + m.role +")
 SPELLS_ANEW = CHATML.replace("m.content +", "m.content | replace('c', 'k') +")
 NEEDS_A_SYSTEM_MESSAGE = "{{ raise_exception('a system message is required') }}"
 PLAIN_TEXT = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}assistant: "
 LOWERS = CHATML.replace("m.content", "m.content | lower")
+OTHER_PROMPT = CHATML.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>agent\n' }}")
+LATER_NEWS = CHATML.replace(
+    "'<|im_start|>' +", "('NEWS' if loop.index == 3 and not loop.last else '') + '<|im_start|>' +"
+)
 
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
         (None, "has no chat template: choose a chat"),
-        (SHORTENS_THE_PAST, "in another way than by appending"),
-        (COUNTS, "in another way than by appending"),
-        (SPELLS_ANEW, "in another way than by appending"),
-        ("no message is written<|im_end|>", "in another way than by appending"),
-        (LOWERS, "in another way than by appending"),
+        (
+            SHORTENS_THE_PAST,
+            "changes what stands before the first answer when the conversation grows .it writes '.*[.]{3}",
+        ),
+        (COUNTS, "changes what stands before the first answer when the conversation grows .it writes '.*3user"),
+        (SPELLS_ANEW, "in another way than by appending .it writes '.*kafé"),
+        ("no message is written<|im_end|>", "leaves the text of a user message out"),
+        (LOWERS, "leaves the text of a user message out, or writes it otherwise"),
+        (OTHER_PROMPT, "begins its last answer otherwise than its generation prompt, '.*agent"),
+        (LATER_NEWS, "conversation of 5 messages in another way than by appending .it writes '.*NEWS"),
         (NEEDS_A_SYSTEM_MESSAGE, "fails on user and assistant messages .a system message"),
         (PLAIN_TEXT, "instead of a token of its own"),
         ("{% for m in messages", "fails on user and assistant messages"),
+        ("{% for i in range(10**12) %}{% endfor %}", "fails on user and assistant messages .Range too big"),
+        ("{{ 'x' * 10**11 }}", "needs more memory than it may"),
+        (CHATML + "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", "does not end"),
+        ({"tool_use": CHATML}, "has none by the name of default"),
     ],
 )
-def test_a_template_that_cannot_be_reduced_is_refused_with_a_cure(template: str | None, message: str) -> None:
+def test_a_template_that_cannot_be_reduced_is_refused_with_the_part_that_fails_and_a_cure(
+    template: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "SECONDS", 1)
     backend = Tokenizer.from_str(tokenizer_of("chatml").backend_tokenizer.to_str())
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", chat_template=template)
     with pytest.raises(ModelError, match=message) as caught:
         Codec(tokenizer)
     assert "\n" not in str(caught.value)
-    assert "chat_template" in str(caught.value)
+    assert "model.template" in str(caught.value)
 
 
 class SlowTokenizer(PreTrainedTokenizer):

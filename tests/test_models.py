@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,21 @@ from safetensors.torch import load, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from agentgym.data.codec import Codec
+from agentgym.data.rendering import Conversation, render
+from agentgym.data.template import with_options
 from agentgym.errors import ModelError
-from agentgym.models import add_lora, build_tiny, check_model, load_model, load_tokenizer, merge_lora
-from agentgym.settings import LoraSettings, TinySettings
+from agentgym.models import (
+    TEMPLATE,
+    add_lora,
+    build_tiny,
+    check_model,
+    codec_of,
+    load_model,
+    load_tokenizer,
+    merge_lora,
+    tokenizer_of,
+)
+from agentgym.settings import LoraSettings, ModelSettings, TinySettings
 from envpool import Completion
 
 torch.set_num_threads(1)
@@ -247,6 +261,86 @@ def test_a_damaged_folder_is_one_line_before_it_is_loaded(
     assert reason in str(caught.value)
     assert str(damaged) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "garbled", "no weights at all"])
+def test_damaged_weights_are_one_line_before_they_are_loaded(damaged: Path, how: str) -> None:
+    path = damaged / "model.safetensors"
+    whole = path.read_bytes()
+    damage = {
+        "empty": b"",
+        "half": whole[: len(whole) // 2],
+        "garbled": b"\xff" * len(whole),
+        "no weights at all": b"{}",
+    }
+    path.write_bytes(damage[how])
+    with pytest.raises(ModelError, match=r"cannot read the model of .*model\.safetensors is damaged") as caught:
+        check_model(str(damaged))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_is_not_there_or_an_index_that_is_garbled_is_one_line(damaged: Path) -> None:
+    (damaged / "model.safetensors").rename(damaged / "model-00001-of-00002.safetensors")
+    index = damaged / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "gone.safetensors"}}))
+    with pytest.raises(ModelError, match=r"gone\.safetensors"):
+        check_model(str(damaged))
+    for text in ("", "{", "[]", '{"weight_map": 3}'):
+        index.write_text(text)
+        with pytest.raises(ModelError, match="cannot read the model of"):
+            check_model(str(damaged))
+
+
+def test_what_a_run_made_is_made_again(damaged: Path) -> None:
+    (damaged / "model.safetensors").write_bytes(b"")
+    (damaged.parent / "done.json").write_text("{}")
+    with pytest.raises(ModelError, match=f"delete {damaged.parent} and run the same command again"):
+        load_model(str(damaged))
+
+
+OTHER = "{% if shout %}{{ '<|pad|>' }}{% endif %}" + TEMPLATE
+
+
+def test_a_template_file_and_its_options_reach_the_codec_and_what_learned_carries_them_along(
+    base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.jinja").write_text(OTHER)
+    settings = ModelSettings(name=str(base), template=str(tmp_path / "other.jinja"), template_options={"shout": True})
+    first = codec_of(settings, str(base)).transcript().observe("Go.")
+    assert first == [0, *Codec(load_tokenizer(str(base))).transcript().observe("Go.")]
+    quiet = replace(settings, template_options={"shout": False})
+    assert codec_of(quiet, str(base)).transcript().observe("Go.") == first[1:]
+    assert codec_of(replace(settings, name="another"), str(base)).transcript().observe("Go.") == first[1:]
+    taught = tokenizer_of(settings, str(base))
+    taught.save_pretrained(tmp_path / "model")
+    again = AutoTokenizer.from_pretrained(tmp_path / "model")
+    said = [{"role": "user", "content": "Go."}]
+    assert again.apply_chat_template(said, add_generation_prompt=True, return_dict=False) == first
+
+
+def test_a_template_file_that_changed_is_read_again(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other.jinja"
+    file.write_text(OTHER)
+    settings = ModelSettings(name=str(base), template=str(file), template_options={"shout": True})
+    first = codec_of(settings, str(base)).transcript().observe("Go.")
+    file.write_text(OTHER.replace("<|pad|>", "<|pad|><|pad|>"))
+    os.utime(file, ns=(1, 1))
+    assert codec_of(settings, str(base)).transcript().observe("Go.") == [0, *first]
+
+
+@pytest.mark.parametrize(
+    "value", [True, None, 3, 1.5, "a 'b' \"c\" \n é ☕ 😀", ["a", {"b": None}], {"k": [1, "x"]}, "{{ x }}"]
+)
+def test_an_option_has_the_value_that_was_given(value: Any) -> None:
+    template = with_options("{{ thing | tojson }}", {"thing": value}, "m")
+    said = render(template, {}, [Conversation([{"role": "user", "content": "x"}], True)])[0]
+    assert json.loads(said.text) == value
+
+
+def test_an_option_that_the_template_does_not_know_is_refused(base: Path) -> None:
+    settings = ModelSettings(name=str(base), template_options={"mesages": 1})
+    with pytest.raises(ModelError, match="knows no option 'mesages'; did you mean 'messages'"):
+        check_model(str(base), 64, settings)
 
 
 def test_a_conversation_must_not_be_longer_than_learned_positions(base: Path, damaged: Path) -> None:

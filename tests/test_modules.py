@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -15,17 +16,26 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 from agentgym.data.codec import TokenSequence
 from agentgym.data.datamodule import TrajectoryDataModule
 from agentgym.errors import ModelError
-from agentgym.models import build_tiny, load_model, load_tokenizer
+from agentgym.models import build_tiny, load_model, load_tokenizer, saved_dtype
 from agentgym.modules import AgentEvol, AgentModule, BehavioralCloning
 from agentgym.modules.losses import token_nll
 from agentgym.modules.optim import FLOOR, MuonAdamW, build_optimizer, schedule
 from agentgym.settings import (
+    ExportDtype,
     LearningSettings,
     LoraSettings,
     Optimizer,
@@ -267,6 +277,97 @@ def test_adapters_are_trained_alone_and_merged_on_export(base: str, tmp_path: Pa
         after = load_model(str(tmp_path / "model"))(ids).logits
         assert not torch.allclose(load_model(base)(ids).logits, after, atol=1e-3)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|user|>' + m.role + '\\n' + m.content + '<|assistant|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|user|>assistant\\n' }}{% endif %}"
+)
+"""Ends turns with the token 3; the tokenizer's end of text is 1."""
+
+
+def other_base(base: str, folder: Path, dtype: torch.dtype, eos: int | list[int] | None) -> str:
+    """A model whose template ends turns with another token than the tokenizer's end of text."""
+    model, tokenizer = load_model(base).to(dtype), load_tokenizer(base)
+    tokenizer.chat_template = CHATML
+    model.generation_config.eos_token_id = eos
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4, alpha=8)])
+@pytest.mark.parametrize(("eos", "stops"), [(1, [3, 1]), ([0, 1], [3, 0, 1]), ([1, 3], [1, 3]), (None, 3)])
+def test_an_export_names_the_token_that_ends_an_answer(
+    base: str, tmp_path: Path, lora: LoraSettings | None, eos: int | list[int] | None, stops: int | list[int]
+) -> None:
+    name = other_base(base, tmp_path / "base", torch.float32, eos)
+    module = AgentEvol(name, learning(), total_steps=1, lora=lora)
+    module.configure_model()
+    module.export(tmp_path / "model")
+    assert GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id == stops
+    config = json.loads((tmp_path / "model" / "config.json").read_text())["eos_token_id"]
+    assert 3 in (config if isinstance(config, list) else [config])
+    if lora is not None:
+        assert GenerationConfig.from_pretrained(tmp_path / "model" / "adapter").eos_token_id == stops
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with torch.no_grad():  # whatever it reads, 3 comes next
+        loaded.lm_head.weight = torch.nn.Parameter(torch.zeros_like(loaded.lm_head.weight))
+        bias = torch.zeros(loaded.config.vocab_size)
+        bias[3] = 1.0
+        loaded.lm_head.bias = torch.nn.Parameter(bias)
+    answered = loaded.generate(torch.tensor([[5, 6]]), max_new_tokens=20, do_sample=False)
+    assert answered.tolist() == [[5, 6, 3]]
+
+
+def test_an_export_whose_stop_token_is_named_already_has_the_files_of_its_base(base: str, tmp_path: Path) -> None:
+    module = AgentEvol(base, learning(), total_steps=1)
+    module.configure_model()
+    module.export(tmp_path / "model")
+    for file in ("generation_config.json", "config.json", "model.safetensors", "chat_template.jinja"):
+        assert (tmp_path / "model" / file).read_bytes() == (Path(base) / file).read_bytes()
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4, alpha=8)])
+@pytest.mark.parametrize(
+    ("saved", "wanted", "expected"),
+    [
+        (torch.bfloat16, ExportDtype.base, torch.bfloat16),
+        (torch.float16, ExportDtype.base, torch.float16),
+        (torch.float32, ExportDtype.base, torch.float32),
+        (torch.bfloat16, ExportDtype.float32, torch.float32),
+        (torch.float32, ExportDtype.bfloat16, torch.bfloat16),
+    ],
+)
+def test_an_export_keeps_the_number_format_of_its_base_or_has_the_one_that_is_set(
+    base: str,
+    tmp_path: Path,
+    lora: LoraSettings | None,
+    saved: torch.dtype,
+    wanted: ExportDtype,
+    expected: torch.dtype,
+) -> None:
+    name = other_base(base, tmp_path / "base", saved, 1)
+    module = AgentEvol(name, learning(), total_steps=1, lora=lora)
+    module.configure_model()
+    before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+    module.export(tmp_path / "model", dtype=wanted)
+    assert saved_dtype(str(tmp_path / "model")) == expected
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {expected}
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").dtype == expected
+    assert "lm_head.weight" not in weights  # tied: once
+    for name, p in module.model.named_parameters():  # learning goes on in float32, with what it had
+        assert p.dtype == torch.float32
+        assert torch.equal(p, before[name])
+
+
+def test_a_format_that_only_the_weights_tell_is_kept(base: str, tmp_path: Path) -> None:
+    name = other_base(base, tmp_path / "base", torch.bfloat16, 1)
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    del config["dtype"]
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    assert saved_dtype(name) == torch.bfloat16
 
 
 def test_activations_computed_twice_give_the_same_losses(base: str) -> None:

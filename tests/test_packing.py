@@ -184,9 +184,10 @@ def test_packed_attention_refuses_what_it_would_leave_out(option: str) -> None:
 
 def test_packed_attention_refuses_to_work_without_segments_or_with_a_mask() -> None:
     x = torch.randn(1, 2, 6, 8)
-    for options in ({}, {"longest": 6}):  # which says enough to a GPU only
-        with pytest.raises(ValueError, match="segments"):
-            packed_attention(torch.nn.Identity(), x, x, x, None, **options)
+    with pytest.raises(ModelError, match="Identity does not hand the segments of packed rows on to its attention"):
+        packed_attention(torch.nn.Identity(), x, x, x, None)
+    with pytest.raises(ValueError, match="segments"):  # enough for a GPU only
+        packed_attention(torch.nn.Identity(), x, x, x, None, longest=6)
     with pytest.raises(ValueError, match="mask"):
         packed_attention(torch.nn.Identity(), x, x, x, torch.ones(6, 6), segments=((0, 6),))
 

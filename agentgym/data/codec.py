@@ -9,6 +9,7 @@ The tokens of a prompt are those which the tokenizer gives for the template's te
 spelt out in an observation stays ordinary text. (A family whose turn marks are ordinary text themselves, as Llama 2's
 ``[INST]``, offers no such protection.) Where a template drops the thinking of earlier answers, a transcript keeps it:
 the model goes on from the very tokens that it wrote. The beginning-of-text token stands where the template writes it.
+A template that writes today's date is told the same day every day.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Codec:
         stop_id: the token with which the template ends an answer.
         stop_ids: the tokens at which an answer ends: `stop_id` and the tokenizer's own end of text.
         vocabulary: every token id is smaller; a model's output layer may be wider than that.
+        day: the day that the chat template writes as today's, the same every day; None if it writes none.
 
     Raises:
         ModelError: there is no chat template, it cannot be continued by appending, or the tokenizer cannot tell its
@@ -64,9 +66,11 @@ class Codec:
     stop_id: int
     stop_ids: frozenset[int]
     vocabulary: int
+    day: str | None
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._glue = glue = reduce_template(tokenizer)
+        self.day = glue.day
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ModelError(
                 f"the tokenizer of {tokenizer.name_or_path!r} has no tokenizer.json: choose a model that has one"
@@ -139,7 +143,7 @@ class Codec:
         ids = completion.token_ids
         if ids is not None and all(token < self.vocabulary for token in ids) and self.decode(ids) == completion.text:
             return ids
-        text = self._glue.answer(completion.text)
+        text = self._glue.answer(completion.text, cut=completion.cut)
         whole, seam = self._encode_text(self._context + text), len(self._context_ids)
         # A prompt is fixed before its answer is known: where the two would merge, the answer stands alone.
         spelt = whole[seam:] if whole[:seam] == self._context_ids else self._encode_text(text)
@@ -149,8 +153,7 @@ class Codec:
         """The text of an answer, without its stop token and what else the template puts around answers."""
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
-        text = self._decode([*self._anchor, *ids]).removeprefix(self._anchor_text)
-        return text.removeprefix(self._glue.lead).removesuffix(self._glue.tail)
+        return self._glue.read(self._decode([*self._anchor, *ids]).removeprefix(self._anchor_text))
 
     def _find_anchor(self) -> list[int]:
         """What to decode an answer behind: at the beginning of a text, decoders may take a space off."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from agentgym.errors import ModelError
 
@@ -162,6 +162,37 @@ def register_packed_attention() -> None:
     AttentionInterface.register(PACKED, packed_attention)
 
 
+_PACKABLE = {"full_attention", "sliding_attention"}
+"""The kinds of layers in which packed segments cannot see each other."""
+
+
+def attend_in_segments(model: PreTrainedModel) -> None:
+    """Makes a model use packed attention.
+
+    Raises:
+        ModelError: it has layers of another kind, or brings its own attention.
+    """
+    register_packed_attention()
+    kinds = set(getattr(model.config, "layer_types", None) or [])
+    if kinds <= _PACKABLE:
+        model.set_attn_implementation(PACKED)
+    if model.config._attn_implementation != PACKED:
+        raise ModelError(f"{type(model).__name__} cannot be trained on packed rows: choose a plain attention decoder")
+
+
+def packed_logits(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
+    """What a model with packed attention predicts for the labelled tokens of a row, shape (N, V)."""
+    logits_1NV: Tensor = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        use_cache=False,
+        logits_to_keep=batch.targets - 1,
+        segments=batch.segments,
+        boundaries=batch.boundaries,
+    ).logits
+    return logits_1NV[0]
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -200,8 +231,13 @@ def packed_attention(
         )
     segments: tuple[tuple[int, int], ...] | None = options.get("segments")
     longest: int | None = options.get("longest")
-    if (segments is None and longest is None) or attention_mask is not None or query.shape[0] != 1:
-        raise ValueError("packed attention takes one row with its segments, and no attention mask")
+    if attention_mask is not None or query.shape[0] != 1:
+        raise ValueError("packed attention takes one row, and no attention mask")
+    if segments is None and longest is None:
+        raise ModelError(
+            f"{type(module).__name__} does not hand the segments of packed rows on to its attention: "
+            "choose a plain attention decoder"
+        )
     device = query.device.type
     if torch.is_autocast_enabled(device):
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))

@@ -128,7 +128,7 @@ def slot_attention(
         output_BHTD = F.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=H != G
         )
-        return output_BHTD.transpose(1, 2), None
+        return output_BHTD.transpose(1, 2).contiguous(), None
     queries_BGXD = query.reshape(B, G, H // G * T, D)
     mask_B1XL = window.mask(sliding_window, H // G, query.dtype)
     if softcap is None and (T > 1 or query.device.type != "cpu"):
@@ -141,7 +141,8 @@ def slot_attention(
             scores_BGXL = (scores_BGXL / softcap).tanh_() * softcap
         scores_BGXL += mask_B1XL
         output_BGXD = torch.matmul(scores_BGXL.softmax(-1, dtype=torch.float32).to(value.dtype), value)
-    return output_BGXD.reshape(B, H, T, -1).transpose(1, 2), None
+    # some models (AFMoE) view it, and most others would copy it
+    return output_BGXD.reshape(B, H, T, -1).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(ATTENTION, slot_attention)

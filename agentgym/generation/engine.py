@@ -86,7 +86,7 @@ class Engine:
         graphs: bool = False,
         tell: Callable[[str], object] = warnings.warn,
     ) -> None:
-        _check(model)
+        check_layers(model)
         if model.device.type == "cpu":
             nn.Module.float(model)
         self._model = model
@@ -300,7 +300,12 @@ class Engine:
         )
 
 
-def _check(model: PreTrainedModel) -> None:
+def check_layers(model: PreTrainedModel) -> None:
+    """Makes sure that a model's layers are of a kind that the engine knows.
+
+    Raises:
+        ModelError: they are not.
+    """
     config = model.config.get_text_config()
     strange = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if strange or not model._supports_attention_backend:

@@ -234,9 +234,9 @@ def remote_policy(recipe: Recipe, sampling: Sampling, seed: int) -> RemotePolicy
     assert endpoint is not None
     codec = None
     if endpoint.tokens:
-        from agentgym.models import load_tokenizer
+        from agentgym.models import codec_of
 
-        codec = Codec(load_tokenizer(recipe.model.name))
+        codec = codec_of(recipe.model, recipe.model.name)
     return _TellingPolicy(
         endpoint,
         recipe.model.name,

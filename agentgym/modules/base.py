@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 import os
 import shutil
@@ -17,18 +19,16 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from agentgym.data.packing import PACKED, PackedBatch, register_packed_attention
-from agentgym.errors import ModelError, RunError
-from agentgym.models import add_lora, empty_model, load_model, load_tokenizer, merge_lora
+from agentgym.data.codec import Codec
+from agentgym.data.packing import PACKED, PackedBatch, attend_in_segments, packed_logits
+from agentgym.errors import RunError
+from agentgym.models import add_lora, empty_model, load_model, load_tokenizer, merge_lora, saved_dtype
 from agentgym.modules.losses import weighted_nll
 from agentgym.modules.optim import build_optimizer, clip, schedule
-from agentgym.settings import LearningSettings, LoraSettings
+from agentgym.settings import ExportDtype, LearningSettings, LoraSettings
 from agentgym.strategies import FSDP2Strategy
-
-_PACKABLE = {"full_attention", "sliding_attention"}
-"""The kinds of layers in which packed segments cannot see each other."""
 
 
 class AgentModule(L.LightningModule):
@@ -112,17 +112,10 @@ class AgentModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Lets the model attend within segments while it trains."""
-        register_packed_attention()
         model = _plain(self._loaded)
-        kinds = set(getattr(model.config, "layer_types", None) or [])
         if model.config._attn_implementation != PACKED:  # it still is after a fit that failed
             self._attention = model.config._attn_implementation or "sdpa"
-        if kinds <= _PACKABLE:
-            model.set_attn_implementation(PACKED)
-        if model.config._attn_implementation != PACKED:
-            raise ModelError(
-                f"{type(model).__name__} cannot be trained on packed rows: choose a plain attention decoder"
-            )
+        attend_in_segments(model)
 
     def on_fit_end(self) -> None:
         """Gives the model its own attention back."""
@@ -134,15 +127,7 @@ class AgentModule(L.LightningModule):
         Returns:
             Logits, shape (N, V).
         """
-        logits_1NV: Tensor = self._loaded(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            use_cache=False,
-            logits_to_keep=batch.targets - 1,
-            segments=batch.segments,
-            boundaries=batch.boundaries,
-        ).logits
-        return logits_1NV[0]
+        return packed_logits(self._loaded, batch)
 
     def training_step(self, batch: PackedBatch, batch_idx: int = 0) -> Tensor:
         """One row. Lightning averages over rows and ranks, where ours are parts of a sum: hence the factor."""
@@ -218,11 +203,23 @@ class AgentModule(L.LightningModule):
         scheduler = LambdaLR(optimizer, schedule(self.settings, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def export(self, folder: Path) -> None:
+    def export(
+        self,
+        folder: Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        dtype: ExportDtype = ExportDtype.base,
+    ) -> None:
         """Saves model and tokenizer in the Hugging Face layout; adapters are merged into the weights.
 
         The adapters by themselves are in its folder `adapter`, as peft saves them. The folder is there in full or not
         at all; an older one is replaced. Under a distributed strategy every rank calls this, and the first one writes.
+        The token that ends an answer is among those at which transformers and vLLM stop.
+
+        Args:
+            folder: where to.
+            tokenizer: the one that the model was taught with; its own if None.
+            dtype: number format of the weights.
         """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=self.lora is not None)
         state = get_model_state_dict(self._loaded, options=options)
@@ -235,8 +232,11 @@ class AgentModule(L.LightningModule):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             try:
-                self._write(part, state)
-                load_tokenizer(self.model_name).save_pretrained(part)
+                kept = saved_dtype(self.model_name) if dtype is ExportDtype.base else getattr(torch, str(dtype))
+                taught = tokenizer or load_tokenizer(self.model_name)
+                self._write(part, state, kept)
+                taught.save_pretrained(part)
+                _name_in_config(part, Codec(taught).stop_id, kept)
             except SafetensorError as error:  # it wraps what the disk said
                 raise RunError(
                     f"cannot write {folder}: {error}; free some space and run the same command again"
@@ -252,14 +252,55 @@ class AgentModule(L.LightningModule):
             raise RuntimeError("the model is loaded by configure_model")
         return self.model
 
-    def _write(self, folder: Path, state: dict[str, Any]) -> None:
+    def _write(self, folder: Path, state: dict[str, Any], dtype: torch.dtype) -> None:
         if self.lora is None:
+            _round(state, self._loaded, dtype)
             self._loaded.save_pretrained(folder, state_dict=state)
             return
         fresh = add_lora(load_model(self.model_name), self.lora)
         fresh.load_state_dict(state, strict=False)
         fresh.save_pretrained(folder / "adapter")
-        merge_lora(fresh).save_pretrained(folder)
+        merged = merge_lora(fresh)
+        weights = {name: parameter.detach() for name, parameter in merged.named_parameters()}  # tied ones once
+        weights |= {name: value for name, value in merged.state_dict().items() if name in dict(merged.named_buffers())}
+        _round(weights, merged, dtype)
+        merged.save_pretrained(folder, state_dict=weights)
+
+
+def _round(state: dict[str, Any], model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Brings weights into another number format, but for those that transformers keeps in float32."""
+    if dtype == torch.float32:
+        return
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept |= set(model._keep_in_fp32_modules or ())
+    for name in list(state):
+        if torch.is_floating_point(state[name]) and not kept & set(name.split(".")):
+            state[name] = state[name].to(dtype)
+
+
+def _name_in_config(folder: Path, stop: int, dtype: torch.dtype) -> None:
+    """Writes down what the files of a saved model do not say yet: its stop token, and its number format.
+
+    transformers stops at the tokens of ``generation_config.json``, vLLM at those and the tokenizer's; others read
+    ``config.json``. Peft users and vLLM with adapters read the base's, unless they are given the adapters' folder.
+    """
+    for name in ("generation_config.json", "config.json"):
+        file = folder / name
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        changed = copy.deepcopy(said)
+        there = said.get("eos_token_id")
+        stops = there if isinstance(there, list) else [] if there is None else [there]
+        if stop not in stops:
+            changed["eos_token_id"] = [stop, *stops] if stops else stop
+        if name == "config.json":
+            for part in (changed, *(value for value in changed.values() if isinstance(value, dict))):
+                if "dtype" in part:
+                    part["dtype"] = str(dtype).removeprefix("torch.")
+        if changed != said:
+            file.write_text(json.dumps(changed, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if (folder / "adapter").is_dir():
+        shutil.copy(folder / "generation_config.json", folder / "adapter")
 
 
 def _local(parameter: Tensor) -> Tensor:
