@@ -69,7 +69,7 @@ def rebuild(folder: Path) -> Path:
     report = _read(folder)
     page = write_html(folder)
     progress.show(_table(report))
-    for line in report.get("lines", []):
+    for line in [*report.get("lines", []), *report.get("why", [])]:
         progress.show(line)
     progress.show(f"wrote {page}")
     return page
@@ -84,7 +84,7 @@ def render(report: Mapping[str, Any], folder: Path) -> str:
     """
     chosen = episodes.choose(folder / "trajectories")
     recipe = folder / "recipe.yaml"
-    shown = {key: value for key, value in report.items() if key not in ("recipe", "lines")}
+    shown = {key: value for key, value in report.items() if key not in ("recipe", "lines", "why")}
     comparisons = report.get("comparisons", [])
     shown |= {
         "comparisons": comparisons[:MOST],
