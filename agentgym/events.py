@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from pathlib import Path
 
 FILE = "events.jsonl"
+
+LONGEST = 1e10
+"""Seconds; no part of a run takes longer, and a line that says so is damaged."""
 
 
 def note(folder: Path, what: str, seconds: float) -> None:
@@ -26,11 +28,13 @@ def note(folder: Path, what: str, seconds: float) -> None:
 def seconds_by_part(folder: Path) -> dict[str, float]:
     """Wall time by part, over all attempts that finished it; a line that was cut short counts for nothing."""
     path = folder / FILE
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
-            total[event["event"]] += event["seconds"]
-        except (ValueError, KeyError, TypeError):
+            seconds = float(event["seconds"])
+            if 0 <= seconds < LONGEST:
+                total[str(event["event"])] = total.get(str(event["event"]), 0.0) + seconds
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return {what: round(seconds, 1) for what, seconds in total.items()}

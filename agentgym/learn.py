@@ -39,7 +39,7 @@ class LearnJob:
         steps: optimiser steps, if other than the settings say.
         module: import path of the LightningModule that learns.
         seed: decides the order of the data.
-        folder: gets `model/`, `checkpoints/` while it lasts, and `done.json` at the end.
+        folder: gets `curve.jsonl`, `checkpoints/` while it lasts, and `model/` and `done.json` at the end.
     """
 
     start: str
@@ -110,7 +110,7 @@ def learn(
     from agentgym import progress
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
-    from agentgym.hooks import Checkpoints, RandomNumbers
+    from agentgym.hooks import Checkpoints, Curve, RandomNumbers
     from agentgym.models import load_tokenizer
 
     progress.quiet()
@@ -144,7 +144,7 @@ def learn(
     started = time.monotonic()
     leave_at_exit()  # ddp and fsdp make a group of one, too
     checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
-    trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), checkpoints])
+    trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), Curve(job.folder), checkpoints])
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
         trainer.fit(module, datamodule=data, ckpt_path=checkpoints.last)
