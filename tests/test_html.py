@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgym import cli
+from agentgym import cli, curve
 from agentgym.data import store
 from agentgym.errors import DataError, RunError
 from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, html, measure
@@ -83,6 +83,14 @@ def episode(rng: random.Random, name: str, index: int, *, share: float, policy: 
     )
 
 
+def descent(folder: Path, steps: int) -> None:
+    """Writes a curve as a learning phase does; at one of its steps the gradient was no number."""
+    for step in range(1, steps + 1):
+        if curve.wanted(step, steps):
+            norm = math.nan if step == 100 else 1.5 + math.sin(step)
+            curve.add(folder, curve.Point.of(step, 0.3 + 4 / step, norm))
+
+
 def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, finished: bool = True) -> Path:
     """Makes the folder of a run of `fit` as it would be, without any model.
 
@@ -116,20 +124,16 @@ def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, 
             tried = played(f"it{n:03d}-explore-0", range(tries), 0.3 + 0.1 * n, n, store.Phase.EXPLORE)
             kept = [t for t in tried if t.success]
             store.write(folder / "trajectories" / f"it{n:03d}-kept.parquet", kept, iteration=n, phase=store.Phase.KEPT)
-            errored, new = sum(t.score is None for t in tried), {t.task for t in kept} - solved
+            new = {t.task for t in kept} - solved
             solved |= new
-            explored = Explored(
-                tried=len(tried),
-                finished=len(tried) - errored,
-                errored=errored,
-                succeeded=len(kept),
-                kept=len(kept),
-                newly_solved=len(new),
-            )
+            explored = Explored.of(tried, kept=len(kept), newly_solved=len(new))
         learned = Learned(
             steps=900 if n else 400, tokens=450_313 + 999 * n, trajectories=24 + 40 * n, loss=0.4 - 0.05 * n
         )
         (folder / f"it{n:03d}").mkdir()
+        descent(folder / f"it{n:03d}", learned.steps)
+        if n and finished:
+            descent(folder / "control" / f"it{n:03d}", learned.steps)
         done = {"model": "model", "seconds": 1.0, **asdict(learned)}
         (folder / f"it{n:03d}" / "done.json").write_text(json.dumps(done))
         result = measured(f"it{n:03d}-eval", 0.35 + 0.12 * n, n, store.Phase.EVAL)

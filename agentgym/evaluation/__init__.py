@@ -13,6 +13,7 @@ scoreboard.py   report.json and report.md of an evaluation
 scalars.py      the same as names and numbers, for tracking
 unfinished.py   the report of a run that is not finished
 episodes.py     which episodes a page shows, and how they fit
+phases.py       loss and gradient norm of the learning phases, as a page draws them
 html.py         report.html: a page that needs nothing else
 report_page/    its style and script
 """

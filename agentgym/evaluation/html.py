@@ -22,6 +22,7 @@ from agentgym import progress
 from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
 from agentgym.evaluation import episodes, scoreboard
+from agentgym.evaluation.phases import phases
 from agentgym.evaluation.report import TITLE
 from agentgym.evaluation.tables import figures_table
 from agentgym.evaluation.unfinished import unfinished_report
@@ -36,7 +37,7 @@ _UNFOLDED = 4
 """Lines of the summary that are in sight; the first one is large."""
 
 _ANEW = "delete it and repeat the command that wrote it"
-_SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
+_SCRIPTS = ("draw.js", "results.js", "training.js", "failures.js", "episodes.js", "page.js")
 _T = TypeVar("_T")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -91,6 +92,8 @@ def render(report: Mapping[str, Any], folder: Path) -> str:
         "compared": len(comparisons),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "model": report.get("recipe", {}).get("model", {}).get("name", ""),
+        "phases": phases(folder),
+        "contrast": episodes.before_and_after(folder / "trajectories"),
     }
     frame = _frame(report, shown, 0, 0, chosen.total, "")
     packed = episodes.pack(chosen.rows, LIMIT - len(frame.encode()) - 100)
