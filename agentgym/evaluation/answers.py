@@ -296,5 +296,5 @@ def _cure(why: Why, format: str | None, asked: Asked) -> str:
         case Why.EMPTY if asked.served:
             return "ask the server by hand what it answers; model.endpoint.options changes what it is asked"
         case Why.EMPTY:
-            return "it stops at once: check its chat template, and ask it with the prompt and format it was taught"
-    return "read some with `agentgym traj show`, and set the format that it writes, or prompt=full"
+            return "it ends at once: teach it for longer (bc.steps), or check its chat template and stop tokens"
+    return "read some with `agentgym traj show`; teach it the format by expert episodes, or set prompt=full"

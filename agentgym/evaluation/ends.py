@@ -11,8 +11,8 @@ from agentgym.errors import NothingFinished
 from agentgym.evaluation.answers import alike, ranked
 from envpool import StopReason, Trajectory
 
-WORDS = {
-    StopReason.DONE: "over without success",
+WORDS: Mapping[StopReason, str] = {
+    StopReason.DONE: "end without success",
     StopReason.MAX_TURNS: "turn limit",
     StopReason.CONTEXT_FULL: "context full",
     StopReason.TIMEOUT: "timeout",
@@ -48,9 +48,9 @@ class Ends:
         return asdict(self)
 
     def __str__(self) -> str:
-        """As in ``12 turn limit, 3 error``; empty if all were solved."""
+        """As in ``12 by turn limit, 3 by error``; empty if all were solved."""
         stops = {**self.unsolved, **self.errored}
-        return ", ".join(f"{count:,} {WORDS[StopReason(stop)]}" for stop, count in stops.items())
+        return ", ".join(f"{count:,} by {WORDS[StopReason(stop)]}" for stop, count in stops.items())
 
 
 LARGEST = 1e100

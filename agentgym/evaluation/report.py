@@ -228,7 +228,8 @@ class Report:
         ]
         said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
         said += [line for label, played in self.rows().items() for line in _unfinished(label, played)]
-        return said + warnings({name: told.answers for name, told in self._told().items()})
+        called = {"control": "the control"}
+        return said + warnings({called.get(name, name): told.answers for name, told in self._told().items()})
 
     def why(self) -> list[str]:
         """Says why tasks were not solved."""

@@ -27,19 +27,19 @@ def why_lines(rows: Mapping[str, Told]) -> list[str]:
         rows: by the name of what was played.
     """
     said = []
-    ends = [f"{name}: {told.ends}" for name, told in rows.items() if str(told.ends)]
+    ends = [f"{name} {told.ends}" for name, told in rows.items() if str(told.ends)]
     if ends:
-        said.append(f"Not solved, in episodes. {'; '.join(ends)}.")
+        said.append(f"Episodes that were not solved: {'; '.join(ends)}.")
     answers = {name: told.answers for name, told in rows.items() if told.answers.given}
     given = sum(a.given for a in answers.values())
     if any(a.without_action for a in answers.values()):
-        shares = "; ".join(f"{name}: {_of(a)}" for name, a in answers.items())
-        said.append(f"Answers without an action. {shares}.")
+        shares = "; ".join(f"{name} {_of(a)}" for name, a in answers.items())
+        said.append(f"Answers without an action: {shares}.")
     corrections = Counter[str]()
     for each in answers.values():
         corrections.update(each.corrections)
     if corrections:
-        said.append(f"Corrected with: {counted(dict(list(alike(corrections).items())[:_FEW]))}.")
+        said.append(f"Corrections: {counted(dict(list(alike(corrections).items())[:_FEW]))}")
     cut = sum(a.cut for a in answers.values())
     if cut:
         acted = sum(a.cut_with_action for a in answers.values())
@@ -47,7 +47,7 @@ def why_lines(rows: Mapping[str, Told]) -> list[str]:
             f"{per_cent(cut / given)} of all answers were cut at the length limit ({cut:,}, of which {acted:,} held an "
             "action all the same)."
         )
-    said += [f"Failed in {name}: {counted(told.ends.causes)}." for name, told in rows.items() if told.ends.causes]
+    said += [f"Failures in {name}: {counted(told.ends.causes)}" for name, told in rows.items() if told.ends.causes]
     return said
 
 

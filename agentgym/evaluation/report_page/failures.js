@@ -1,6 +1,6 @@
 // Why tasks were not solved: how episodes ended, what answers held, and one task before and after.
 
-const STOPS = [["done", "over without success", "c-base"], ["max_turns", "turn limit", "c-control"], ["context_full", "context full", "c3"],
+const STOPS = [["done", "end without success", "c-base"], ["max_turns", "turn limit", "c-control"], ["context_full", "context full", "c3"],
   ["timeout", "timeout", "c4"], ["error", "error", "c-bad"], ["cancelled", "cancelled", "c5"]];
 const HELD = { empty: "nothing at all", thoughts: "only thoughts", cut: "cut at the limit", several: "more than one action", other_format: "another format", unreadable: "no readable action" };
 const MANY = 0.2;
