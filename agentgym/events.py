@@ -32,9 +32,9 @@ def seconds_by_part(folder: Path) -> dict[str, float]:
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
-            seconds = float(event["seconds"])
-            if 0 <= seconds < LONGEST:
-                total[str(event["event"])] = total.get(str(event["event"]), 0.0) + seconds
+            what, seconds = event["event"], float(event["seconds"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+        if isinstance(what, str) and 0 <= seconds < LONGEST:
+            total[what] = total.get(what, 0.0) + seconds
     return {what: round(seconds, 1) for what, seconds in total.items()}
