@@ -6,7 +6,7 @@ command goes on where it was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
+from agentgym.evaluation.why import looked_at
 from agentgym.learn import Learned, LearnJob, learn, module_class
 from agentgym.overlap import overlap_of
 from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
@@ -176,7 +177,7 @@ class _Fit:
         self._make(self._kept(number), lambda: write(self._kept(number), kept))
         newly_solved = len({t.task for t in played if t.success} - self._solved)
         explored = Explored.of(played, kept=len(kept), newly_solved=newly_solved)
-        self._warn(f"exploration {number}", explored.answers)
+        self._warn({f"exploration {number}": explored.answers})
         self._solved |= {t.task for t in played if t.success}
         self.tracker.log(scalars.explored(explored), number, self.steps)
         self.tracker.log_trajectories(played, number, "explored")
@@ -225,7 +226,8 @@ class _Fit:
         )
         trajectories = self._play(job, title)
         played = measure(trajectories, {name: get_spec(name) for name in self.recipe.environments})
-        self._warn("the control" if phase is store.Phase.CONTROL else f"iteration {number}", played.answers)
+        name = "the control" if phase == store.Phase.CONTROL else f"iteration {number}"
+        self._warn(looked_at(name, played))
         self.tracker.log(scalars.measured(str(phase), played), number, self.steps)
         self.tracker.log_trajectories(trajectories, number, str(phase))
         return played
@@ -249,9 +251,9 @@ class _Fit:
         check_any_finished({title: ends_of([*before, *played])})
         return played
 
-    def _warn(self, name: str, answers: Answers) -> None:
+    def _warn(self, named: Mapping[str, Answers]) -> None:
         """Says at once, and not only in the report, that many answers held no action."""
-        for line in warnings({name: answers}):
+        for line in warnings(named):
             progress.show(line)
 
     def _learn(self, job: LearnJob, title: str, number: int) -> Learned:

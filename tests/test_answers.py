@@ -23,7 +23,7 @@ from agentgym.evaluation.answers import (
     without_thoughts,
 )
 from agentgym.evaluation.ends import check_any_finished, ends_of
-from agentgym.evaluation.why import Told, why_lines, why_markdown
+from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from envpool import Completion, EnvPool, StopReason, Task, Trajectory, Turn, collect, get_spec
 from envpool.errors import MalformedAction
 from envpool.formats import FORMATS, format_for
@@ -225,6 +225,16 @@ def test_the_answers_of_an_environment_are_told_apart_from_those_of_others() -> 
     assert found.environments["sciworld"].answers.share == 1
     assert found.environments["maze"].answers.share == 0
     assert (found.answers.given, found.answers.share) == (2, 0.5)
+
+
+def test_one_environment_in_which_a_policy_never_acts_is_named() -> None:
+    fine = [episode(*[answered(Completion(ACT))] * 9, index=n) for n in range(9)]
+    silent = replace(episode(answered(Completion(""))), task=Task("sciworld", 0))
+    (line,) = warnings(looked_at("X", measure([*fine, silent], SPECS)))
+    assert line.startswith("100 % of the answers of X in sciworld held no action (100 % nothing at all): ")
+    assert warnings(looked_at("X", measure(fine, SPECS))) == []
+    (line,) = warnings(looked_at("X", measure([silent, replace(silent, task=Task("maze", 0))], SPECS)))
+    assert line.startswith("100 % of the answers of X held no action")
 
 
 def test_a_policy_that_never_acts_is_seen_in_a_real_pool() -> None:

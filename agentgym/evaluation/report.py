@@ -34,7 +34,7 @@ from agentgym.evaluation.tables import (
     pairs_markdown,
     points,
 )
-from agentgym.evaluation.why import Told, why_lines, why_markdown
+from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from agentgym.settings import Recipe
 from envpool import Trajectory, get_spec
 
@@ -228,8 +228,15 @@ class Report:
         ]
         said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
         said += [line for label, played in self.rows().items() for line in _unfinished(label, played)]
-        called = {"control": "the control"}
-        return said + warnings({called.get(name, name): told.answers for name, told in self._told().items()})
+        return said + warnings(self._looked_at())
+
+    def _looked_at(self) -> dict[str, Answers]:
+        found: dict[str, Answers] = {}
+        for row in self.iterations:
+            if row.explored is not None:
+                found[f"exploration {row.iteration}"] = row.explored.answers
+            found |= looked_at(f"iteration {row.iteration}", row.played)
+        return found if self.control is None else found | looked_at("the control", self.control.played)
 
     def why(self) -> list[str]:
         """Says why tasks were not solved."""

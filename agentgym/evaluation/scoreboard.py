@@ -26,7 +26,7 @@ from agentgym.evaluation.tables import (
     pairs_markdown,
     percent,
 )
-from agentgym.evaluation.why import Told, why_lines, why_markdown
+from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from agentgym.manner import Manner
 
 TITLE = "% of what can be had, each environment by its metric"
@@ -140,7 +140,7 @@ class EvalReport:
 
     def _warnings(self, player: Player) -> list[str]:
         served = player.name == self.recipe.get("model", {}).get("name")  # other players are who their names say
-        return warnings({player.name: player.played.answers}, Asked.by(self.recipe) if served else HERE)
+        return warnings(looked_at(player.name, player.played), Asked.by(self.recipe) if served else HERE)
 
     def why(self) -> list[str]:
         """Says why tasks were not solved."""

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agentgym.evaluation.answers import WORDS, Answers, Why, alike, per_cent
+from agentgym.evaluation.answers import WORDS, Answers, Why, alike, per_cent, warnings
 from agentgym.evaluation.ends import WORDS as STOPS
 from agentgym.evaluation.ends import Ends, counted
+from agentgym.evaluation.players import Played
 from agentgym.evaluation.tables import markdown_table
 
 
@@ -18,6 +19,18 @@ class Told:
 
     answers: Answers
     ends: Ends
+
+
+def looked_at(name: str, played: Played) -> dict[str, Answers]:
+    """What `warnings` looks at: the answers of a policy and, where these are fine, those in each environment.
+
+    Args:
+        name: of the policy.
+        played: its figures.
+    """
+    if warnings({name: played.answers}) or len(played.environments) < 2:
+        return {name: played.answers}
+    return {f"{name} in {environment}": part.answers for environment, part in played.environments.items()}
 
 
 def why_lines(rows: Mapping[str, Told]) -> list[str]:
