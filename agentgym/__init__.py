@@ -12,6 +12,7 @@
     generation/    a policy that is a model in this process: engine, sampling
     evaluation/    the benchmark, its statistics, its report
     tracking       Weights & Biases; progress: what the terminal shows
+    curve          loss and gradient norm of a learning phase; events: how long the parts of a run took
     errors         everything raised on purpose
 
 envpool plays the environments; the two meet at `envpool.Policy`. Names below are imported when they are first

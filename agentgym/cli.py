@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from agentgym.commands import COMMANDS
-from agentgym.errors import AgentGymError, UsageError
+from agentgym.errors import AgentGymError, NothingFinished, UsageError
 from agentgym.progress import visible
 from agentgym.ranks import is_first_rank
 from envpool.errors import EnvPoolError, did_you_mean
@@ -22,6 +22,8 @@ UNREAD = 1
 """Exit code if whoever reads the output went away, as `head` does; rich has the same."""
 USER_ERROR = 2
 """Exit code after a mistake of the user, or when the machine is out of something."""
+NOTHING_FINISHED = 3
+"""Exit code if no episode of a run, or of a phase of `fit`, came to an end by itself."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 PREEMPTED = 75
@@ -58,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process if None.
 
     Returns:
-        The exit code: 0, 2 after a mistake (one line for each on stderr), 130 after Ctrl-C, 75 after SIGTERM. A bug
-        raises.
+        The exit code: 0, 2 after a mistake (one line for each on stderr), 3 if no episode finished (their causes on
+        stderr), 130 after Ctrl-C, 75 after SIGTERM. A bug raises.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     saved = bool(words) and words[0] in _GOES_ON
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = _lines(error)
         if lines is None:
             raise
-        return _say(lines, USER_ERROR)
+        return _say(lines, NOTHING_FINISHED if isinstance(error, NothingFinished) else USER_ERROR)
     finally:
         if in_main_thread:
             signal.signal(signal.SIGTERM, handler)

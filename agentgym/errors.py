@@ -5,6 +5,7 @@ AgentGymError
 ├── DataError        a trajectory file, a list of tasks or a panel cannot be used
 ├── ModelError       a model or tokenizer cannot be loaded, or its chat template cannot be used
 ├── RunError         a run folder belongs to another recipe, or cannot be written
+├── NothingFinished  no episode of a phase came to an end by itself
 └── UsageError       the words on the command line make no command
 """
 
@@ -39,6 +40,10 @@ class ModelError(AgentGymError):
 
 class RunError(AgentGymError):
     """A run folder cannot be used."""
+
+
+class NothingFinished(AgentGymError):
+    """No episode of a phase came to an end by itself: there is nothing to measure or to learn from."""
 
 
 class UsageError(AgentGymError):

@@ -13,6 +13,8 @@ from agentgym.data import store
 from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
+from agentgym.evaluation.answers import Asked, answers_of, warnings
+from agentgym.evaluation.ends import check_any_finished, counted, ends_of
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import measure
 from agentgym.evaluation.report import describe_machine, installed_versions
@@ -31,6 +33,7 @@ def evaluate(recipe: Recipe) -> EvalReport:
     """Measures the recipe's players on its evaluation tasks, or goes on with it; prints and writes the report.
 
     Raises:
+        NothingFinished: no episode came to an end by itself; the report is written all the same.
         AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe or a local model is
             said before anything is written.
     """
@@ -50,6 +53,7 @@ def evaluate(recipe: Recipe) -> EvalReport:
         report.write(folder.path)
         write_html(folder.path)
         _track(tracker, report, folder)
+        check_any_finished({player.name: player.played.ends for player in report.players})
         return report
     finally:
         tracker.finish()
@@ -126,6 +130,7 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         The trajectory file.
 
     Raises:
+        NothingFinished: no episode came to an end by itself; the file is written all the same.
         AgentGymError: one line (or one a complaint) with a cure.
     """
     progress.quiet()
@@ -148,12 +153,19 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
         top_k=recipe.evol.top_k,
         min_p=recipe.evol.min_p,
     )
+    specs = {name: get_spec(name) for name in recipe.environments}
     try:
         with Workers(recipe, folder) as workers:
             played = workers.play(job, f"collecting with {recipe.model.name}")
     finally:
         folder.leave()
     progress.show(f"{len(played)} trajectories, {sum(bool(t.success) for t in played)} of them solved, in {out}")
+    ends = ends_of(played)
+    check_any_finished({f"collecting with {recipe.model.name}": ends})
+    if ends.errored:
+        progress.show(f"{sum(ends.errored.values()):,} of them failed: {counted(ends.causes) or ends}")
+    for line in warnings({recipe.model.name: answers_of(played, specs)}, Asked.by(asdict(recipe))):
+        progress.show(line)
     return out
 
 

@@ -7,7 +7,7 @@ command goes on where it was interrupted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,13 @@ from agentgym.data.sources import complaint_about, find
 from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
+from agentgym.evaluation.answers import Answers, warnings
+from agentgym.evaluation.ends import check_any_finished, counted, ends_of, has_score
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
+from agentgym.evaluation.why import looked_at
 from agentgym.learn import Learned, LearnJob, learn, module_class
 from agentgym.overlap import overlap_of
 from agentgym.play import PlayJob, environment_pool, sampling_seed, tasks_of
@@ -59,6 +62,7 @@ def fit(recipe: Recipe) -> Report:
     With several devices every process of the run calls this (see `agentgym.ranks`).
 
     Raises:
+        NothingFinished: in one of its phases no episode came to an end by itself.
         AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe, its files or its
             model is said before anything is written.
     """
@@ -180,21 +184,16 @@ class _Fit:
             )
             if job.tasks:
                 turn = f", try {sample + 1} of {evol.samples}" if evol.samples > 1 else ""
-                played += self.workers.play(job, f"exploring {number} of {evol.iterations}{turn}")
+                played += self._play(job, f"exploring {number} of {evol.iterations}{turn}", played)
             self._worth |= {t.task for t in played if is_worth(t, recipe.environments[t.task.environment])}
             if evol.only_unsolved:
                 solved |= self._worth
         kept = keep(played, recipe.environments, evol.dedup, carried)
         write = partial(store.write, iteration=number, phase=store.Phase.KEPT)
         self._make(self._kept(number), lambda: write(self._kept(number), kept))
-        explored = Explored(
-            tried=len(played),
-            finished=sum(t.score is not None for t in played),
-            errored=sum(t.score is None for t in played),
-            succeeded=sum(bool(t.success) for t in played),
-            kept=len(kept),
-            newly_solved=len({t.task for t in played if t.success} - self._solved),
-        )
+        newly_solved = len({t.task for t in played if t.success} - self._solved)
+        explored = Explored.of(played, kept=len(kept), newly_solved=newly_solved)
+        self._warn({f"exploration {number}": explored.answers})
         self._solved |= {t.task for t in played if t.success}
         self.tracker.log(scalars.explored(explored), number, self.steps)
         self.tracker.log_trajectories(played, number, "explored")
@@ -241,11 +240,37 @@ class _Fit:
             phase=phase,
             out=self.folder.trajectories(name),
         )
-        trajectories = self.workers.play(job, title)
+        trajectories = self._play(job, title)
         played = measure(trajectories, {name: get_spec(name) for name in self.recipe.environments})
+        name = "the control" if phase == store.Phase.CONTROL else f"iteration {number}"
+        self._warn(looked_at(name, played))
         self.tracker.log(scalars.measured(str(phase), played), number, self.steps)
         self.tracker.log_trajectories(trajectories, number, str(phase))
         return played
+
+    def _play(self, job: PlayJob, title: str, before: Sequence[Trajectory] = ()) -> list[Trajectory]:
+        """Plays a job; a phase of which an earlier start finished nothing is played once more.
+
+        Args:
+            job: what to play.
+            title: what the terminal calls it.
+            before: what was played of the same phase.
+
+        Raises:
+            NothingFinished: no episode of the phase came to an end by itself.
+        """
+        with self.ranks.together():
+            failed_before = job.out.exists()
+        played = self.workers.play(job, title)
+        if failed_before and not any(map(has_score, [*before, *played])):
+            played = self.workers.play(replace(job, again=True), title)
+        check_any_finished({title: ends_of([*before, *played])})
+        return played
+
+    def _warn(self, named: Mapping[str, Answers]) -> None:
+        """Says at once, and not only in the report, that many answers held no action."""
+        for line in warnings(named):
+            progress.show(line)
 
     def _learn(self, job: LearnJob, title: str, number: int) -> Learned:
         started = not (job.folder / "done.json").exists()
@@ -311,6 +336,7 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
     with folder.timed("expert"), progress.phase("collecting expert trajectories", len(tasks), unit="episodes") as bar:
         pool = environment_pool(recipe, here=True)
         played = play_in_pool(pool, tasks, ExpertPolicy(), on_trajectory=lambda _: bar.advance())
+    check_any_finished({"collecting expert trajectories": ends_of(played)})
     expert = [t for t in played if t.success]
     unsolved = _unsolved(played)
     if unsolved:
@@ -331,8 +357,8 @@ def _unsolved(played: Sequence[Trajectory]) -> str:
     parts = []
     for name in sorted({t.task.environment for t in played}):
         here = [t for t in played if t.task.environment == name and not t.success]
-        errors = [t.error for t in here if t.score is None]
-        failed = f", {len(errors)} of them failed: {errors[0]}" if errors else ""
+        errors = sum(not has_score(t) for t in here)
+        failed = f", {errors} of them failed: {counted(ends_of(here).causes)}" if errors else ""
         if here:
             parts.append(f"{name} {len(here)}{failed}")
     if not parts:

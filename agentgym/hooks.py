@@ -1,4 +1,4 @@
-"""What is hung into Lightning's Trainer for a learning phase: a logger, a progress bar, checkpoints."""
+"""What is hung into Lightning's Trainer for a learning phase: a logger, a progress bar, its curve, checkpoints."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from torch.distributed.checkpoint.api import CheckpointException
 
+from agentgym import curve
 from agentgym.errors import RunError
 from agentgym.progress import Bar, phase
 from agentgym.tracking import Tracker
@@ -92,6 +93,35 @@ class LearningBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar when learning stops half-way."""
         self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+
+class Curve(Callback):
+    """Writes loss and gradient norm down in the folder of the phase (see `agentgym.curve`), on the first rank.
+
+    Comes before `Checkpoints`: a phase that goes on from a checkpoint has the steps before it.
+
+    Args:
+        folder: of the phase.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the steps that an interrupted phase takes again."""
+        self._seen = trainer.global_step
+        if trainer.is_global_zero:
+            curve.go_on_from(self._folder, self._seen)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+        """Writes after an optimiser step."""
+        step = trainer.global_step
+        if step == self._seen:  # in the middle of an optimiser step
+            return
+        self._seen = step
+        if trainer.is_global_zero and curve.wanted(step, pl_module.total_steps):
+            curve.add(self._folder, curve.Point.of(step, float(pl_module.last_loss), float(pl_module.last_norm)))
 
 
 class RandomNumbers(Callback):

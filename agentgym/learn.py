@@ -41,7 +41,7 @@ class LearnJob:
         steps: optimiser steps, if other than the settings say.
         module: import path of the LightningModule that learns.
         seed: decides the order of the data.
-        folder: gets `model/`, `checkpoints/` while it lasts, and `done.json` at the end.
+        folder: gets `curve.jsonl`, `checkpoints/` while it lasts, and `model/` and `done.json` at the end.
     """
 
     start: str
@@ -118,7 +118,7 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     from agentgym import progress
     from agentgym.data.codec import Codec
     from agentgym.data.datamodule import TrajectoryDataModule
-    from agentgym.hooks import Checkpoints, RandomNumbers
+    from agentgym.hooks import Checkpoints, Curve, RandomNumbers
     from agentgym.models import saved_dtype, tokenizer_of
 
     progress.quiet()
@@ -154,16 +154,16 @@ def _learn(recipe: Recipe, job: LearnJob, logger: Logger | None, callbacks: Sequ
     started = time.monotonic()
     leave_at_exit()  # ddp and fsdp make a group of one, too
     checkpoints = Checkpoints(job.folder / "checkpoints", recipe.trainer.checkpoint_every)
-    trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), checkpoints])
+    trainer = _trainer(recipe, data, logger, [*callbacks, RandomNumbers(job.seed), Curve(job.folder), checkpoints])
     checkpoints.guard(trainer)
     with L.pytorch.utilities.seed.isolate_rng(), _interruptible(trainer):
         torch.manual_seed(job.seed)  # not Lightning's seed_everything: it would seed later fits of this process too
         trainer.fit(module, datamodule=data, ckpt_path=checkpoints.last)
         module.check_weights()
     dtype = recipe.trainer.export_dtype
-    if dtype is ExportDtype.base:
+    if dtype == ExportDtype.base:
         dtype = ExportDtype(str(saved_dtype(job.start)).removeprefix("torch."))
-    if dtype is not ExportDtype.float32 and _is_learned_from(recipe):
+    if dtype != ExportDtype.float32 and _is_learned_from(recipe):
         module.export(job.folder / EXACT, tokenizer=tokenizer, dtype=ExportDtype.float32)
     module.export(job.folder / "model", tokenizer=tokenizer, dtype=dtype)
     ranks.first_does(lambda: write_manner(recipe, job.folder / "model"))

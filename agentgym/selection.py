@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from agentgym.evaluation.ends import has_score
 from agentgym.settings import Dedup, EnvironmentSettings
 from agentgym.values import member
 from envpool import Trajectory
@@ -53,9 +54,9 @@ def is_worth(trajectory: Trajectory, settings: EnvironmentSettings) -> bool:
     """Whether a trajectory is worth learning from.
 
     It is if the environment's success rule says so, or if its score is greater than the environment's `keep_above`;
-    what did not end by itself has no score and is never kept.
+    what did not end by itself has no score, and neither has one whose score is no number: neither is kept.
     """
-    if trajectory.score is None:
+    if trajectory.score is None or not has_score(trajectory):
         return False
     return bool(trajectory.success) if settings.keep_above is None else trajectory.score > settings.keep_above
 

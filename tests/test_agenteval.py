@@ -256,11 +256,13 @@ def report(**changes) -> EvalReport:
 def test_the_json_has_the_keys_that_the_documentation_names():
     made = json.loads(json.dumps(report().to_json(), allow_nan=False))
     assert list(made) == [
-        "kind", "name", "seed", "recipe", "players", "comparisons", "lines", "seconds", "versions", "machine",
+        "kind", "name", "seed", "recipe", "players", "comparisons", "lines", "why", "seconds", "versions", "machine",
     ]  # fmt: skip
     assert made["kind"] == "eval"
     first = made["players"][0]
-    assert list(first) == ["player", "manner", "samples", "macro", "environments", "trajectories"]
+    assert list(first) == [
+        "player", "manner", "samples", "macro", "environments", "answers", "ends", "trajectories",
+    ]  # fmt: skip
     assert first["manner"] == {
         "prompt": "brief", "format": "react", "context": 400, "max_tokens": 12, "from": "recipe",
     }  # fmt: skip
@@ -271,7 +273,9 @@ def test_the_json_has_the_keys_that_the_documentation_names():
         "pass_at_k", "pass_hat_k",
     ]  # fmt: skip
     maze = first["environments"]["maze"]
-    assert list(maze) == [*figures, "versions", "metric", "headline", "headline_interval", "task_type", "types"]
+    assert list(maze) == [
+        *figures, "versions", "metric", "headline", "headline_interval", "answers", "ends", "task_type", "types",
+    ]  # fmt: skip
     assert all(list(part) == figures for part in maze["types"].values())
     assert maze["pass_at_k"] == {"1": 1.0}
     assert [(c["baseline"], c["candidate"]) for c in made["comparisons"]] == [

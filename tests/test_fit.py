@@ -16,7 +16,7 @@ import pytest
 from lightning.pytorch import Trainer
 from torch.distributed.checkpoint.api import CheckpointException
 
-from agentgym import cli, events
+from agentgym import cli, curve, events
 from agentgym.data import store
 from agentgym.errors import RunError
 from agentgym.fit import fit
@@ -83,10 +83,12 @@ def wait_for(process: subprocess.Popen, folder: Path, marker: str) -> None:
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    """All that must be the same in two runs: the report less its times, and every episode less its time."""
+    """All that must be the same in two runs: the report and every episode less their times, and the curves."""
     report = json.loads((folder / "report.json").read_text())
     episodes = {path.name: store.fingerprint(store.read([path])) for path in folder.glob("trajectories/*.parquet")}
-    return {"report": {k: v for k, v in report.items() if k not in ("seconds", "recipe")}, "episodes": episodes}
+    curves = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob(curve.FILE)}
+    same = {key: value for key, value in report.items() if key not in ("seconds", "recipe")}
+    return {"report": same, "episodes": episodes, "curves": curves}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,27 @@ def test_a_run_reports_every_iteration_the_control_and_two_comparisons(undisturb
         ("control", "iteration 2"),
     ]
     assert "+" in (folder / "report.md").read_text()
+
+
+def test_every_learning_phase_leaves_its_loss_and_gradient_norm(undisturbed):
+    report, folder = undisturbed
+    steps = {"it000": 4, "it001": 3, "it002": 3, "control/it001": 3, "control/it002": 3}
+    for phase, count in steps.items():
+        points = curve.read(folder / phase)
+        assert [point.step for point in points] == list(range(1, count + 1))
+        assert all(point.loss > 0 and point.grad_norm > 0 for point in points)
+    assert curve.read(folder / "it000")[-1].loss == pytest.approx(report.iterations[0].learned.loss, rel=1e-5)
+
+
+def test_the_report_says_how_episodes_ended_and_what_answers_held(undisturbed):
+    _, folder = undisturbed
+    report = json.loads((folder / "report.json").read_text())
+    for row in (*report["iterations"], report["control"]):
+        assert row["ends"]["solved"] + sum(row["ends"]["unsolved"].values()) == 10
+        assert row["answers"]["given"] > 0
+        assert sum(row["answers"]["why"].values()) == row["answers"]["without_action"]
+    assert report["iterations"][1]["explored"]["answers"]["given"] > 0
+    assert report["method"] == "AgentEvol"
 
 
 def test_the_control_learns_for_as_many_steps_from_the_expert_set_alone(undisturbed):

@@ -23,11 +23,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgym import cli
+from agentgym import cli, curve
 from agentgym.data import store
 from agentgym.errors import DataError, RunError
 from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, html, measure
-from agentgym.evaluation.episodes import MOST, choose, evenly, fair_shares, pack
+from agentgym.evaluation.episodes import MOST, before_and_after, choose, evenly, fair_shares, pack
 from agentgym.evaluation.html import LIMIT, write_html
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.manner import Manner
@@ -83,6 +83,14 @@ def episode(rng: random.Random, name: str, index: int, *, share: float, policy: 
     )
 
 
+def descent(folder: Path, steps: int) -> None:
+    """Writes a curve as a learning phase does; at one of its steps the gradient was no number."""
+    for step in range(1, steps + 1):
+        if curve.wanted(step, steps):
+            norm = math.nan if step == 100 else 1.5 + math.sin(step)
+            curve.add(folder, curve.Point.of(step, 0.3 + 4 / step, norm))
+
+
 def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, finished: bool = True) -> Path:
     """Makes the folder of a run of `fit` as it would be, without any model.
 
@@ -116,20 +124,16 @@ def run(folder: Path, *, tasks: int = 12, tries: int = 20, iterations: int = 2, 
             tried = played(f"it{n:03d}-explore-0", range(tries), 0.3 + 0.1 * n, n, store.Phase.EXPLORE)
             kept = [t for t in tried if t.success]
             store.write(folder / "trajectories" / f"it{n:03d}-kept.parquet", kept, iteration=n, phase=store.Phase.KEPT)
-            errored, new = sum(t.score is None for t in tried), {t.task for t in kept} - solved
+            new = {t.task for t in kept} - solved
             solved |= new
-            explored = Explored(
-                tried=len(tried),
-                finished=len(tried) - errored,
-                errored=errored,
-                succeeded=len(kept),
-                kept=len(kept),
-                newly_solved=len(new),
-            )
+            explored = Explored.of(tried, kept=len(kept), newly_solved=len(new))
         learned = Learned(
             steps=900 if n else 400, tokens=450_313 + 999 * n, trajectories=24 + 40 * n, loss=0.4 - 0.05 * n
         )
         (folder / f"it{n:03d}").mkdir()
+        descent(folder / f"it{n:03d}", learned.steps)
+        if n and finished:
+            descent(folder / "control" / f"it{n:03d}", learned.steps)
         done = {"model": "model", "seconds": 1.0, **asdict(learned)}
         (folder / f"it{n:03d}" / "done.json").write_text(json.dumps(done))
         result = measured(f"it{n:03d}-eval", 0.35 + 0.12 * n, n, store.Phase.EVAL)
@@ -630,6 +634,134 @@ def test_the_bar_of_wall_time_is_full_however_short_the_run_was(chromium, tmp_pa
     chromium.open(write_html(folder))
     parts = chromium.value("[...document.querySelectorAll('.stack > span')].map((part) => part.offsetWidth)")
     assert sum(parts) + 2 == pytest.approx(chromium.value("document.querySelector('.stack').clientWidth"), abs=2)
+
+
+def test_loss_and_gradient_norm_are_drawn_for_every_phase_and_the_control(chromium, large):
+    assert [(p["iteration"], p["control"], p["before"]) for p in data(large)["phases"]] == [
+        (0, False, 0), (1, False, 400), (2, False, 1300), (3, False, 2200), (1, True, 400), (2, True, 1300),
+        (3, True, 2200),
+    ]  # fmt: skip
+    for width in (1280, 400):
+        chromium.open(large, width)
+        assert chromium.value("document.querySelectorAll('#training svg').length") == 2
+        assert chromium.value("document.querySelectorAll('#training svg path.curve').length") == 14
+        drawn = chromium.value("[...document.querySelectorAll('#training path.curve')].map((p) => p.getAttribute('d'))")
+        assert not any("NaN" in d or "Infinity" in d for d in drawn)
+        assert chromium.value("document.querySelector('#training .legend').textContent") == "AgentEvolcontrol"
+        assert chromium.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("points", "curves"),
+    [
+        ([(1, 2.0, 1.0)], 0),
+        ([(1, math.nan, math.nan), (2, math.nan, math.nan)], 0),
+        ([(1, 1e-9, 1e300), (2, 1e9, 1e-300)], 2),
+        ([(1, -3.0, 0.0), (2, -4.0, 0.0)], 2),
+        ([(1, 0.0, 5.0), (10**9, 0.0, 5.0)], 2),
+    ],
+)
+def test_odd_losses_are_drawn_without_complaint(points, curves, chromium, tmp_path):
+    folder = run(tmp_path / "run", iterations=0, finished=False)
+    (folder / "it000" / curve.FILE).unlink()
+    for point in points:
+        curve.add(folder / "it000", curve.Point.of(*point))
+    chromium.open(write_html(folder))
+    assert chromium.value("document.querySelectorAll('#training path.curve').length") == curves
+    assert "NaN" not in chromium.value("document.querySelector('#main').innerHTML")
+    assert chromium.complaints == []
+
+
+def test_the_page_says_of_every_measurement_and_exploration_why_tasks_were_not_solved(chromium, large):
+    report = json.loads((large.parent / "report.json").read_text())
+    chromium.open(large)
+    names = ["BC", "exploration 1", "iteration 1", "exploration 2", "iteration 2", "exploration 3", "iteration 3"]
+    labels = chromium.value("[...document.querySelectorAll('#why .bars .label')].map((label) => label.textContent)")
+    assert labels == [*names, "control"]
+    unsolved = chromium.value("[...document.querySelectorAll('#why .bars .value')].map((value) => value.textContent)")
+    ends = report["iterations"][0]["ends"]
+    assert unsolved[0] == f"{sum(ends['unsolved'].values()) + sum(ends['errored'].values())}not solved"
+    rows = chromium.value(
+        "[...document.querySelectorAll('#why table')].map((table) => "
+        "[...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim())))"
+    )
+    answers = report["iterations"][0]["answers"]
+    share = f"{100 * answers['without_action'] / answers['given']:.1f}\xa0%"
+    assert rows[0][1][:4] == ["BC", f"{answers['given']:,}", share, share]
+    assert ["Answer with 'Action:'.", "correction", "BC", f"{answers['without_action']}"] in rows[1]
+
+
+def test_a_task_is_shown_before_and_after_that_was_solved_only_at_the_end(chromium, large):
+    found = data(large)["contrast"]
+    before, after = found["episodes"]
+    assert (before["success"], after["success"], found["gained"]) == (False, True, True)
+    assert (before["item_id"], before["iteration"], after["iteration"]) == (after["item_id"], 0, 3)
+    assert len(json.dumps(found)) < 100_000
+    for width, beside in ((1280, True), (400, False)):
+        chromium.open(large, width)
+        boxes = chromium.value(
+            "[...document.querySelectorAll('#contrast .story')].map((node) => { const box = "
+            "node.getBoundingClientRect(); return [box.left, box.top, box.right]; })"
+        )
+        assert (boxes[0][1] == boxes[1][1]) is beside
+        assert all(0 <= left < right <= width for left, _, right in boxes)
+        texts = chromium.value("[...document.querySelectorAll('#contrast .story')].map((node) => node.textContent)")
+        assert [text.startswith(before["item_id"]) for text in texts] == [True, True]
+        assert "not solved" in texts[0]
+        assert after["turns"][0][1] in texts[1]
+        assert chromium.value("document.documentElement.scrollWidth") <= width
+
+
+def played_in(folder: Path, iteration: int, *episodes: Trajectory) -> None:
+    store.write(folder / f"it{iteration:03d}-eval.parquet", episodes, iteration=iteration, phase=store.Phase.EVAL)
+
+
+def test_which_task_is_shown_before_and_after(tmp_path):
+    rng = random.Random(2)
+    made = [replace(episode(rng, "maze", n, share=0.5, policy="m"), stop=StopReason.DONE, error=None) for n in range(3)]
+    solved, failed = ([replace(t, score=float(s), success=s) for t in made] for s in (True, False))
+    errored = [replace(t, score=None, success=None, stop=StopReason.ERROR) for t in made]
+    assert before_and_after(tmp_path) is None
+    played_in(tmp_path, 0, failed[0], solved[1])
+    assert before_and_after(tmp_path) is None
+    played_in(tmp_path, 2, solved[0], solved[1], solved[2])
+    found = before_and_after(tmp_path)
+    assert found is not None
+    assert ([e["item_id"] for e in found["episodes"]], found["tasks"]) == (["maze_0", "maze_0"], 1)
+    played_in(tmp_path, 2, errored[0], solved[1])
+    found = before_and_after(tmp_path)
+    assert found is not None
+    assert (found["episodes"][1]["item_id"], found["gained"]) == ("maze_1", False)
+    played_in(tmp_path, 2, errored[0], errored[1])
+    assert before_and_after(tmp_path) is None
+
+
+def test_long_episodes_before_and_after_are_cut_to_a_modest_size(tmp_path):
+    turn = Turn(Completion("Action:\ngo " + "x" * 9_000, reasoning="y" * 9_000, cut=True), "go", "z" * 9_000, 0.0)
+    rng = random.Random(2)
+    whole = replace(episode(rng, "maze", 1, share=1, policy="m"), turns=(turn,) * 100, stop=StopReason.DONE)
+    played_in(tmp_path, 0, replace(whole, score=0.0, success=False))
+    played_in(tmp_path, 1, replace(whole, score=1.0, success=True))
+    found = before_and_after(tmp_path)
+    assert found is not None
+    assert len(json.dumps(found)) < 80_000
+    assert found["left"] == [60, 60]
+
+
+def test_thoughts_beside_an_answer_and_its_cut_are_shown(chromium, tmp_path):
+    folder = run(tmp_path / "run", iterations=0, finished=False)
+    thinking = Turn(Completion("", reasoning="Where am I?", cut=True), None, "No action found.", 0.0)
+    rng = random.Random(2)
+    silent = replace(episode(rng, "maze", 2_000, share=0, policy="m"), turns=(thinking,), stop=StopReason.MAX_TURNS)
+    silent = replace(silent, score=0.0, success=False, error=None)
+    for path in (folder / "trajectories").iterdir():
+        path.unlink()
+    played_in(folder / "trajectories", 0, silent)
+    chromium.open(write_html(folder))
+    said = chromium.value(CONVERSATION)
+    assert "Where am I?" in said
+    assert "cut at the length limit" in said
+    assert "only thoughts" in chromium.value("document.querySelector('#why').textContent")
 
 
 def test_nothing_in_a_report_becomes_markup(chromium, tmp_path):

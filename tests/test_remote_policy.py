@@ -24,6 +24,7 @@ from agentgym.data import store
 from agentgym.data.codec import Codec
 from agentgym.errors import ModelError, RecipeError
 from agentgym.generation import RemotePolicy, Sampling
+from agentgym.generation.messages import spoken, thoughts
 from agentgym.generation.remote import request_seed
 from agentgym.models import build_tiny, load_tokenizer
 from agentgym.modelserver.answers import Reader
@@ -45,7 +46,9 @@ from envpool import (
     get_spec,
     register,
 )
-from envpool.formats import Parsed
+from envpool.errors import MalformedAction
+from envpool.formats import Parsed, format_for
+from envpool.policy import Episode
 from envpool.testing.http1 import Response
 from envpool.transports.endpoint import Answer
 
@@ -509,7 +512,9 @@ def test_a_key_may_go_to_this_machine_and_over_https(url: str) -> None:
 ODD: list[tuple[dict[str, Any], str]] = [
     ({"content": None}, ""),
     ({"content": ""}, ""),
-    ({"content": None, "tool_calls": [{"function": {"name": "go"}}]}, ""),
+    ({"content": None, "tool_calls": [{"function": {"name": "go"}}]}, '{"name": "go", "arguments": {}}'),
+    ({"content": None, "tool_calls": []}, ""),
+    ({"content": None, "tool_calls": None, "function_call": None}, ""),
     ({"content": None, "refusal": "I would rather not."}, "I would rather not."),
     ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "go"}]}, "go"),
     ({"content": "go", "reasoning_content": "I might wait. Action: wait"}, "go"),
@@ -523,6 +528,118 @@ def test_only_what_a_model_says_aloud_is_its_answer(message: dict[str, Any], tex
     (played,) = play_with(fake)
     assert [turn.completion.text for turn in played.turns] == [text] * TURNS
     assert fake.bodies[-1]["messages"][1] == {"role": "assistant", "content": text}
+
+
+def call(name: str, arguments: Any) -> dict[str, Any]:
+    return {"id": "call_0", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+MOVE = call("move", '{"direction": "up"}')
+CALLED: dict[str, tuple[dict[str, Any], str | None]] = {
+    "one call": ({"content": None, "tool_calls": [MOVE]}, "move up"),
+    "one call with empty text": ({"content": "", "tool_calls": [MOVE]}, "move up"),
+    "arguments as an object": ({"content": None, "tool_calls": [call("move", {"direction": "up"})]}, "move up"),
+    "a plain action": ({"content": None, "tool_calls": [call("act", '{"action": "move up"}')]}, "move up"),
+    "the older form": ({"content": None, "function_call": MOVE["function"]}, "move up"),
+    "a part of the content": (
+        {"content": [{"type": "tool_use", "name": "move", "input": {"direction": "up"}}]},
+        "move up",
+    ),
+    "text before it": ({"content": "The goal is above.", "tool_calls": [MOVE]}, "move up"),
+    "thoughts beside it": ({"content": None, "reasoning_content": "Up?", "tool_calls": [MOVE]}, "move up"),
+    "two calls": ({"content": None, "tool_calls": [MOVE, call("move", '{"direction": "left"}')]}, None),
+    "two calls, one of them unknown": ({"content": None, "tool_calls": [MOVE, call("fly", "{}")]}, None),
+    "an unknown tool": ({"content": None, "tool_calls": [call("fly", "{}")]}, None),
+    "arguments that were cut": ({"content": None, "tool_calls": [call("move", '{"direction": "u')]}, None),
+    "arguments that are no object": ({"content": None, "tool_calls": [call("move", "[1]")]}, None),
+    "no name": ({"content": None, "tool_calls": [{"id": "call_0", "function": {"arguments": "{}"}}]}, None),
+    "a call that is text": ({"content": None, "tool_calls": ["move up"]}, None),
+}
+FORMATS = ("react", "function_calling", "code_as_action")
+
+
+def playing(format: str) -> Episode:
+    spec = get_spec("maze")
+    return Episode(Task("maze", 3), 0, spec, format_for(format, spec), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("case", CALLED)
+def test_a_call_of_a_tool_is_read_in_every_format_or_corrected_and_never_lost(case: str, format: str) -> None:
+    message, action = CALLED[case]
+    episode = playing(format)
+    text = spoken(message, episode)
+    assert text.strip()
+    if action is not None:
+        assert episode.format.parse(text).action == action
+    else:
+        with pytest.raises(MalformedAction):
+            episode.format.parse(text)
+        for told in message["tool_calls"]:
+            name = told["function"].get("name", "") if isinstance(told, dict) else told
+            assert name in text or (name == "move" and "up" in text)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_call_beside_an_action_is_two_actions_unless_it_is_the_same(format: str) -> None:
+    episode = playing(format)
+    said = episode.format.render("Left it is.", "move left")
+    for other in (MOVE, call("fly", "{}")):
+        with pytest.raises(MalformedAction):
+            episode.format.parse(spoken({"content": said, "tool_calls": [other]}, episode))
+    same = call("move", '{"direction": "left"}')
+    assert spoken({"content": said, "tool_calls": [same]}, episode) == said
+
+
+def test_several_calls_are_corrected_as_several_actions() -> None:
+    message = CALLED["two calls"][0]
+    for format in FORMATS:
+        episode = playing(format)
+        with pytest.raises(MalformedAction, match="at a time"):
+            episode.format.parse(spoken(message, episode))
+
+
+def test_text_before_a_call_is_the_thought() -> None:
+    message = CALLED["text before it"][0]
+    for format in FORMATS:
+        episode = playing(format)
+        assert episode.format.parse(spoken(message, episode)).thought == "The goal is above."
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["function", "name", "arguments",
+            "input", "type", "text", "content", "tool_calls", "tool_use"]), inner, max_size=4),
+        max_leaves=12,
+    ),
+    st.sampled_from(FORMATS),
+)  # fmt: skip
+def test_whatever_a_message_holds_is_read_or_corrected(held: Any, format: str) -> None:
+    episode = playing(format)
+    for message in ({"content": held}, {"content": None, "tool_calls": held}, {"function_call": held}):
+        assert isinstance(thoughts(message), str)
+        text = spoken(message, episode)
+        assert isinstance(text, str)
+        if "tool_calls" in message and isinstance(held, list) and any(held):
+            assert text.strip()
+
+
+def test_thoughts_are_found_under_the_names_that_servers_give_them() -> None:
+    for message in (
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm"},
+        {"thinking": "hm"},
+        {"content": [{"type": "thinking", "thinking": "hm"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+    ):
+        assert thoughts({"content": None, **message}) == "hm"
+
+
+def test_the_next_turn_is_told_what_was_called() -> None:
+    fake = FakeOpenAI(says(None, message={"content": None, "tool_calls": [call("wait", "{}")]}))
+    play_with(fake)
+    assert fake.bodies[1]["messages"][1] == {"role": "assistant", "content": '{"name": "wait", "arguments": {}}'}
 
 
 def test_an_answer_without_words_is_corrected_and_not_an_error() -> None:

@@ -20,7 +20,9 @@ from agentgym.evaluation import (
     installed_versions,
     measure,
 )
-from agentgym.evaluation.tables import figures_table
+from agentgym.evaluation.answers import Answers
+from agentgym.evaluation.ends import Ends
+from agentgym.evaluation.tables import figures_table, percent, points
 from envpool import get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
@@ -81,26 +83,32 @@ def shown(thing: object, width: int = 80) -> str:
 def test_the_json_has_the_keys_that_the_documentation_names():
     made = json.loads(json.dumps(report().to_json(), allow_nan=False))
     assert list(made) == [
-        "kind", "name", "seed", "recipe", "iterations", "control", "comparisons", "lines", "seconds", "versions",
-        "machine",
+        "kind", "name", "seed", "method", "recipe", "iterations", "control", "comparisons", "lines", "why", "seconds",
+        "versions", "machine",
     ]  # fmt: skip
     assert [row["iteration"] for row in made["iterations"]] == [0, 1, 2, 3]
     first, last = made["iterations"][0], made["iterations"][-1]
-    assert list(first) == list(made["control"]) == ["iteration", "macro", "environments", "learned"]
-    assert list(last) == ["iteration", "macro", "environments", "explored", "learned"]
+    assert list(first) == list(made["control"]) == ["iteration", "macro", "environments", "answers", "ends", "learned"]
+    assert list(last) == ["iteration", "macro", "environments", "answers", "ends", "explored", "learned"]
     for row in (*made["iterations"], made["control"]):
         assert list(row["macro"]) == ["success", "success_interval", "score", "headline", "headline_interval"]
         assert list(row["environments"]) == FOUR
         for part in row["environments"].values():
             assert list(part) == [
                 "tasks", "episodes", "errored", "success", "success_interval", "score", "score_interval", "turns",
-                "pass_at_k", "pass_hat_k", "versions", "metric", "headline", "headline_interval", "task_type", "types",
+                "pass_at_k", "pass_hat_k", "versions", "metric", "headline", "headline_interval", "answers", "ends",
+                "task_type", "types",
             ]  # fmt: skip
+            assert list(part["answers"]) == list(row["answers"]) == [
+                "given", "without_action", "why", "cut", "cut_with_action", "corrections", "format",
+            ]  # fmt: skip
+            assert list(part["ends"]) == list(row["ends"]) == ["solved", "unsolved", "errored", "causes"]
             low, high = part["success_interval"]
             assert 0 <= low <= part["success"] <= high <= 1
         assert row["learned"] == asdict(LEARNED)
     assert last["explored"] == {
         "tried": 800, "finished": 799, "errored": 1, "succeeded": 500, "kept": 450, "newly_solved": 120,
+        "answers": Answers().to_json(), "ends": Ends().to_json(),
     }  # fmt: skip
 
 
@@ -137,6 +145,82 @@ def test_the_words_say_what_the_table_means():
         f"AgentEvol after 3 iterations: {gains[0]} over BC (p < 0.001), {gains[1]} over the control that learned from "
         "the expert set for as many steps (p < 0.001); 420 held-out tasks, coverage 420/420."
     ]
+
+
+@pytest.mark.parametrize(
+    ("module", "iterations", "method", "words"),
+    [
+        ("agentgym.modules.AgentEvol", 4, "AgentEvol", "AgentEvol after 3 iterations: "),
+        ("my_package.Smoothed", 4, "Smoothed", "Smoothed after 3 iterations: "),
+        ("agentgym.modules.BehavioralCloning", 2, "BehavioralCloning", "BehavioralCloning after 1 iteration: "),
+        ("agentgym.modules.AgentEvol", 1, "Behavioural cloning", "Behavioural cloning: "),
+        ("agentgym.modules.BehavioralCloning", 1, "Behavioural cloning", "Behavioural cloning: "),
+        ("my_package.Smoothed", 1, "Behavioural cloning by Smoothed", "Behavioural cloning by Smoothed: "),
+    ],
+)
+def test_a_report_names_the_method_that_ran(module, iterations, method, words):
+    made = report(recipe={"module": module}, iterations=report().iterations[:iterations], control=None)
+    assert made.to_json()["method"] == made.method == method
+    assert made.lines()[0].startswith(words)
+
+
+def silenced(played: Played, why: str, share: float) -> Played:
+    """The same policy with so large a share of answers without an action."""
+    count = round(1000 * share)
+    return replace(played, answers=Answers(given=1000, without_action=count, why={why: count}, cut=5))
+
+
+def test_a_policy_that_never_acts_is_seen_in_the_table_and_in_a_line_with_the_cure():
+    rows = report().iterations
+    made = report(iterations=[rows[0], replace(rows[3], played=silenced(rows[3].played, "thoughts", 0.975))])
+    text = shown(made)
+    header = next(line for line in text.splitlines() if "macro" in line)
+    assert "no action" in header
+    assert "97.5" in text
+    assert "thoughts" in text
+    assert made.lines()[-1].startswith("98 % of the answers of iteration 3 held no action (98 % only thoughts): raise ")
+    assert "| no action |" in made.markdown()
+    assert made.to_json()["iterations"][1]["answers"]["why"] == {"thoughts": 975}
+
+
+def test_few_answers_without_an_action_are_a_line_below_the_table_and_no_column():
+    rows = report().iterations
+    made = report(iterations=[rows[0], replace(rows[3], played=silenced(rows[3].played, "several", 0.004))])
+    assert "no action" not in next(line for line in shown(made).splitlines() if "macro" in line)
+    assert any("iteration 3 0.4 % (more than one action)" in line for line in made.why())
+    assert made.lines()[1:] == []
+    assert "| iteration 3 | 1,000 | 0.4 % |" in made.markdown()
+
+
+def test_why_tasks_were_not_solved_is_told_of_every_row():
+    (line,) = report().why()
+    assert line.startswith("Episodes that were not solved: iteration 0 ")
+    assert [f"iteration {n} " in line for n in range(4)] == [True] * 4
+    assert "; control " in line
+    assert line in shown(report(), width=10_000)
+    solved = replace(report().iterations[3], played=measured(1.0))
+    assert report(iterations=[replace(solved, explored=None)], control=None).why() == []
+
+
+def test_a_figure_beyond_its_range_is_short_and_crashes_nothing():
+    assert percent(1e98, (-1e98, 1e97)) == "1e+100 [-1e+100 to 1e+99]"
+    assert points(-1e98) == "-1e+100"
+    turn = Turn(Completion("Action:\nup"), "up", "up", 0.0)
+    tried = [
+        [
+            Trajectory(Task("sciworld", i), 0, "m", "", "", (turn,), StopReason.DONE, sign * 9e99, False)
+            for i in range(9)
+        ]
+        for sign in (1, -1)
+    ]
+    rows = [
+        Iteration(iteration=n, played=measure(each, {"sciworld": get_spec("sciworld")}), learned=LEARNED)
+        for n, each in enumerate(tried)
+    ]
+    made = report(iterations=rows, control=None)
+    json.dumps(made.to_json(), allow_nan=False)
+    assert max(map(len, shown(made).splitlines())) <= 80
+    assert "## Why tasks were not solved" in made.markdown()
 
 
 def test_a_loss_is_called_a_loss():

@@ -16,6 +16,7 @@ from agentgym import cli
 from agentgym.errors import RecipeError
 from agentgym.evaluate import evaluate
 from agentgym.evaluation import Explored, Iteration, Learned, Played, Report, measure, scalars
+from agentgym.evaluation.answers import Answers
 from agentgym.fit import fit
 from agentgym.hooks import PhaseLogger
 from agentgym.recipe import load_recipe
@@ -249,7 +250,8 @@ def measured(share: float, samples: int = 1) -> Played:
 
 def report() -> Report:
     work = Learned(steps=3, tokens=40, trajectories=5, loss=0.5)
-    found = Explored(tried=6, finished=5, errored=1, succeeded=4, kept=3, newly_solved=2)
+    held = Answers(given=8, without_action=2, why={"thoughts": 2}, cut=1)
+    found = Explored(tried=6, finished=5, errored=1, succeeded=4, kept=3, newly_solved=2, answers=held)
     rows = [Iteration(iteration=0, played=measured(0.2), learned=work)]
     rows += [Iteration(iteration=1, played=measured(0.6), learned=work, explored=found)]
     return Report(
@@ -285,6 +287,9 @@ def test_every_number_of_a_report_is_documented_and_every_documented_number_is_l
     assert logged["eval/macro/success"] == pytest.approx(0.6)
     assert logged["eval/macro/success_low"] < 0.6 < logged["eval/macro/success_high"]
     assert logged["against_bc/difference"] == pytest.approx(0.4)
+    assert (logged["explore/without_action"], logged["explore/without_action_thoughts"]) == (0.25, 0.25)
+    assert (logged["explore/without_action_cut"], logged["explore/answers_cut"]) == (0, 0.125)
+    assert logged["eval/without_action"] == logged["eval/maze/without_action"] == 0
     assert (logged["against_control/won"], logged["explore/kept"], logged["learned/tokens"]) == (4, 3, 40)
 
 

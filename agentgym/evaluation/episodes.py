@@ -101,6 +101,52 @@ def choose(folder: Path, most: int = MOST) -> Chosen:
     return Chosen(rows, len(episodes))
 
 
+_BEFORE, _ROOM, _TURNS = "it000-eval.parquet", 60_000, 40
+"""The first measurement of a fit; characters and turns that are shown of a task before and after."""
+
+
+def before_and_after(folder: Path) -> dict[str, Any] | None:
+    """One task at iteration 0 and at the last one, as a page reads it; one that was solved only at the end, if any was.
+
+    Of several the one with the fewest turns is taken, but not of a single one.
+
+    Args:
+        folder: the folder `trajectories` of a run.
+
+    Returns:
+        Both episodes, how many such tasks there are, and whether they were solved only at the end; None if no task was
+        finished in both, or there is only one measurement.
+
+    Raises:
+        DataError: a file is damaged or no trajectory file.
+    """
+    names = sorted(path.name for path in folder.glob("it*-eval.parquet"))
+    if len(names) < 2 or names[0] != _BEFORE:
+        return None
+    pl = store.polars()
+    frames = {name: store.scan(folder / name).with_row_index("row") for name in (_BEFORE, names[-1])}
+    count = pl.col("turns").list.len().alias("count")
+    wanted = ("row", *_TRY, "iteration", "phase", "success", count)
+    first, last = (
+        {(e["environment"], e["index"]): {**e, "file": name} for e in _collect(frame.select(wanted), name)}
+        for name, frame in frames.items()
+    )
+    both = [(first[task], last[task]) for task in sorted(first.keys() & last.keys())]
+    both = [pair for pair in both if None not in (pair[0]["success"], pair[1]["success"])]
+    gained = [pair for pair in both if pair[1]["success"] and not pair[0]["success"]]
+    found = gained or both
+    if not found:
+        return None
+    chosen = min(found, key=lambda pair: (pair[1]["count"] < 2, pair[0]["count"] + pair[1]["count"]))
+    rows = [{**e, **text, "kept": False} for e, text in zip(chosen, _read(frames, chosen), strict=True)]
+    left = [max(0, len(row["turns"]) - _TURNS) for row in rows]
+    rows = [{**row, "turns": row["turns"][:_TURNS]} for row in rows]
+    document = next(
+        (d for cut in _CUTS if len(json.dumps(d := _document(rows, cut))) <= _ROOM), _document(rows, _CUTS[-1])
+    )
+    return {**document, "left": left, "tasks": len(found), "gained": bool(gained)}
+
+
 def fair_shares(sizes: Sequence[int], most: int) -> list[int]:
     """Divides `most` among groups: all of a small group, and as many from each of the others.
 
@@ -173,7 +219,7 @@ def _place(episode: Mapping[str, Any]) -> tuple[Any, ...]:
 def _read(frames: Mapping[str, pl.LazyFrame], chosen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Reads the texts of episodes, in their order; the tokens stay where they are."""
     pl = store.polars()
-    turn = pl.struct(pl.element().struct.field("text", "action", "observation", "score"))
+    turn = pl.struct(pl.element().struct.field("text", "action", "observation", "score", "reasoning", "cut"))
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for name, frame in frames.items():
         rows = [episode["row"] for episode in chosen if episode["file"] == name]
@@ -202,18 +248,22 @@ def _document(rows: Iterable[Mapping[str, Any]], cut: int) -> dict[str, Any]:
         episode = {name: row[name] for name in _SHOWN} | {"prompt": prompt}
         episode |= {name: _cut(row[name], cut) for name in ("acknowledgement", "observation", "error")}
         episode |= {name: _finite(row[name]) for name in ("score", "seconds")}
-        turns = [
-            [_cut(t["text"], cut), _cut(t["action"], cut), _cut(t["observation"], cut), _finite(t["score"])]
-            for t in row["turns"]
-        ]
-        episodes.append({**episode, "turns": turns})
+        episodes.append({**episode, "turns": [_turn(turn, cut) for turn in row["turns"]]})
     return {"prompts": list(prompts), "episodes": episodes}
+
+
+def _turn(turn: Mapping[str, Any], cut: int) -> list[Any]:
+    """Text, action, observation and score; where there are any, thoughts beside the text and whether it was cut."""
+    shown = [*(_cut(turn[name], cut) for name in ("text", "action", "observation")), _finite(turn["score"])]
+    return [*shown, _cut(turn["reasoning"], cut), turn["cut"]] if turn["reasoning"] or turn["cut"] else shown
 
 
 def _texts(row: Mapping[str, Any]) -> Iterator[str]:
     for part in (row, *row["turns"]):
         yield from (
-            part[name] for name in ("acknowledgement", "observation", "error", "text", "action") if part.get(name)
+            part[name]
+            for name in ("acknowledgement", "observation", "error", "text", "action", "reasoning")
+            if part.get(name)
         )
 
 

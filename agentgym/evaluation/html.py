@@ -22,6 +22,7 @@ from agentgym import progress
 from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
 from agentgym.evaluation import episodes, reading, scoreboard
+from agentgym.evaluation.phases import phases
 from agentgym.evaluation.report import TITLE
 from agentgym.evaluation.tables import figures_table
 from agentgym.evaluation.unfinished import unfinished_report
@@ -36,7 +37,7 @@ MOST = 50
 _UNFOLDED = 4
 """Lines of the summary that are in sight; the first one is large."""
 
-_SCRIPTS = ("draw.js", "results.js", "episodes.js", "page.js")
+_SCRIPTS = ("draw.js", "results.js", "training.js", "failures.js", "episodes.js", "page.js")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -72,7 +73,7 @@ def rebuild(folder: Path, *, trust: bool = False) -> Path:
     report = _read(folder, trust=trust)
     page = write_html(folder)
     progress.show(_table(report))
-    for line in report.get("lines", []):
+    for line in [*report.get("lines", []), *report.get("why", [])]:
         progress.show(line)
     progress.show(f"wrote {page}")
     return page
@@ -87,13 +88,15 @@ def render(report: Mapping[str, Any], folder: Path) -> str:
     """
     chosen = episodes.choose(folder / "trajectories")
     recipe = folder / "recipe.yaml"
-    shown = {key: value for key, value in report.items() if key not in ("recipe", "lines")}
+    shown = {key: value for key, value in report.items() if key not in ("recipe", "lines", "why")}
     comparisons = report.get("comparisons", [])
     shown |= {
         "comparisons": comparisons[:MOST],
         "compared": len(comparisons),
         "recipe": text_of(recipe) if recipe.exists() else "",
         "model": _model(report),
+        "phases": phases(folder),
+        "contrast": episodes.before_and_after(folder / "trajectories"),
     }
     frame = _frame(report, shown, 0, 0, chosen.total, "")
     packed = episodes.pack(chosen.rows, LIMIT - len(frame.encode()) - 100)

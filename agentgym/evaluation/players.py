@@ -12,6 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from agentgym.errors import DataError
+from agentgym.evaluation.answers import Answers, answers_of
+from agentgym.evaluation.ends import Ends, ends_of, has_score
 from agentgym.evaluation.statistics import Interval, combined_interval, mean_interval, pass_at_k, pass_hat_k
 from agentgym.itemids import renumbered
 from envpool import EnvSpec
@@ -88,6 +90,8 @@ class EnvironmentFigures(Figures):
         metric: what benchmarks report for it, ``success`` or ``score``.
         headline: that metric, from 0 (a player that does nothing) to 1 (the best there can be); see `scaled`.
         headline_interval: its 95 % limits.
+        answers: what its answers held.
+        ends: how its episodes ended.
         task_type: the fact that sorts its tasks; None if it has no types.
         types: the figures of each type of task, by the value of that fact.
     """
@@ -96,6 +100,8 @@ class EnvironmentFigures(Figures):
     metric: str
     headline: float | None
     headline_interval: Interval
+    answers: Answers
+    ends: Ends
     task_type: str | None = None
     types: Mapping[str, Figures] = field(default_factory=dict)
 
@@ -137,17 +143,22 @@ class Played:
         macro: means over the environments.
         given: every task that it was given.
         outcomes: every task of which at least one try was finished; what comparisons pair.
+        answers: what its answers held, in all environments.
+        ends: how its episodes ended, in all environments.
     """
 
     environments: Mapping[str, EnvironmentFigures]
     macro: Macro
     given: frozenset[Task]
     outcomes: Mapping[Task, Outcome]
+    answers: Answers
+    ends: Ends
 
     def to_json(self) -> dict[str, Any]:
         """The figures in types that JSON has."""
         environments = {name: figures.to_json() for name, figures in self.environments.items()}
-        return {"macro": self.macro.to_json(), "environments": environments}
+        told = {"answers": self.answers.to_json(), "ends": self.ends.to_json()}
+        return {"macro": self.macro.to_json(), "environments": environments, **told}
 
     @property
     def episodes(self) -> int:
@@ -189,8 +200,15 @@ def measure(trajectories: Iterable[Trajectory], specs: Mapping[str, EnvSpec]) ->
         found = {task: outcome for task, tries in tasks.items() if (outcome := _outcome(tries, specs[name]))}
         environments[name] = _environment(tasks, found, specs[name])
         outcomes |= found
-    given = frozenset(task for tasks in episodes.values() for task in tasks)
-    return Played(environments=environments, macro=_macro(environments, specs), given=given, outcomes=outcomes)
+    every = [trajectory for tasks in episodes.values() for tries in tasks.values() for trajectory in tries.values()]
+    return Played(
+        environments=environments,
+        macro=_macro(environments, specs),
+        given=frozenset(task for tasks in episodes.values() for task in tasks),
+        outcomes=outcomes,
+        answers=answers_of(every, specs),
+        ends=ends_of(every),
+    )
 
 
 def scaled(score: float, spec: EnvSpec) -> float:
@@ -204,11 +222,11 @@ def scaled(score: float, spec: EnvSpec) -> float:
 
 
 def _outcome(tries: Sequence[Trajectory], spec: EnvSpec) -> Outcome | None:
-    ended = [(t.score, bool(t.success)) for t in tries if t.score is not None and t.success is not None]
+    ended = [t for t in tries if has_score(t)]
     if not ended:
         return None
-    score = fmean(score for score, _ in ended)
-    solved = sum(success for _, success in ended)
+    score = fmean(t.score for t in ended if t.score is not None)
+    solved = sum(bool(t.success) for t in ended)
     headline = scaled(score, spec) if spec.metric == "score" else solved / len(ended)
     return Outcome(len(ended), solved, score, headline)
 
@@ -228,6 +246,7 @@ def _environment(
         for kind, found in sorted(kinds.items(), key=lambda item: (isinstance(item[0], str), item[0]))
     }
     figures = _figures(tasks, outcomes, spec)
+    every = [trajectory for tries in tasks.values() for trajectory in tries]
     by_score = spec.metric == "score"
     low, high = figures.score_interval if by_score else figures.success_interval
     return EnvironmentFigures(
@@ -236,6 +255,8 @@ def _environment(
         metric=spec.metric,
         headline=_mean([outcome.headline for outcome in outcomes.values()]),
         headline_interval=(scaled(low, spec), scaled(high, spec)) if by_score else (low, high),
+        answers=answers_of(every, {spec.name: spec}),
+        ends=ends_of(every),
         task_type=spec.task_type,
         types=types,
     )
@@ -251,7 +272,7 @@ def _figures(tasks: Mapping[Task, Sequence[Trajectory]], outcomes: Mapping[Task,
     inside = [min(max((outcome.score - low) / (high - low), 0.0), 1.0) for outcome in found]
     least, most = mean_interval(inside)
     ks = _ks(max((len(tries) for tries in tasks.values()), default=0))
-    ended = [t for tries in tasks.values() for t in tries if t.score is not None and t.success is not None]
+    ended = [t for tries in tasks.values() for t in tries if has_score(t)]
     return Figures(
         tasks=len(tasks),
         episodes=episodes,

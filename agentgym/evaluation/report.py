@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from rich.text import Text
 
 from agentgym.data.store import write_atomically
 from agentgym.errors import DataError
+from agentgym.evaluation.answers import Answers, answers_of, warnings
+from agentgym.evaluation.ends import Ends, ends_of, has_score
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played
 from agentgym.evaluation.tables import (
@@ -32,6 +34,9 @@ from agentgym.evaluation.tables import (
     pairs_markdown,
     points,
 )
+from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
+from agentgym.settings import Recipe
+from envpool import Trajectory, get_spec
 
 TITLE = "% of held-out tasks solved [95 % interval]"
 """What stands above the table."""
@@ -51,6 +56,8 @@ class Explored:
         succeeded: of the finished, those that the environment's success rule accepts.
         kept: those that are learned from, of earlier iterations too where the recipe merges them.
         newly_solved: tasks that succeeded for the first time in the run.
+        answers: what the answers held.
+        ends: how the episodes ended.
     """
 
     tried: int
@@ -59,6 +66,29 @@ class Explored:
     succeeded: int
     kept: int
     newly_solved: int
+    answers: Answers = field(default_factory=Answers)
+    ends: Ends = field(default_factory=Ends)
+
+    @classmethod
+    def of(cls, played: Sequence[Trajectory], *, kept: int, newly_solved: int) -> Explored:
+        """Sums up an exploration.
+
+        Args:
+            played: its episodes.
+            kept: as above.
+            newly_solved: as above.
+        """
+        finished = sum(map(has_score, played))
+        return cls(
+            tried=len(played),
+            finished=finished,
+            errored=len(played) - finished,
+            succeeded=sum(has_score(t) and bool(t.success) for t in played),
+            kept=kept,
+            newly_solved=newly_solved,
+            answers=answers_of(played, {name: get_spec(name) for name in {t.task.environment for t in played}}),
+            ends=ends_of(played),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +159,15 @@ class Report:
     machine: Mapping[str, Any]
 
     @property
+    def method(self) -> str:
+        """What taught the model: the class that the recipe names; behavioural cloning where nothing else was done."""
+        name = (self.recipe.get("module") or Recipe.module).rpartition(".")[2]
+        if len(self.iterations) > 1:
+            return name
+        plain = (Recipe.module.rpartition(".")[2], "BehavioralCloning", "AgentModule")
+        return "Behavioural cloning" if name in plain else f"Behavioural cloning by {name}"
+
+    @property
     def comparisons(self) -> list[Pairing]:
         """The last iteration against iteration 0 and against the control, where there are such, by success."""
         return [found for found in self._compared if isinstance(found, Pairing)]
@@ -154,11 +193,13 @@ class Report:
             "kind": "fit",
             "name": self.name,
             "seed": self.seed,
+            "method": self.method,
             "recipe": dict(self.recipe),
             "iterations": [iteration.to_json() for iteration in self.iterations],
             "control": None if self.control is None else self.control.to_json(),
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "lines": self.lines(),
+            "why": self.why(),
             "seconds": dict(self.seconds),
             "versions": dict(self.versions),
             "machine": dict(self.machine),
@@ -186,7 +227,31 @@ class Report:
             if c.tasks < last.episodes
         ]
         said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
-        return said + [line for label, played in self.rows().items() for line in _unfinished(label, played)]
+        said += [line for label, played in self.rows().items() for line in _unfinished(label, played)]
+        return said + warnings(self._looked_at())
+
+    def _looked_at(self) -> dict[str, Answers]:
+        found: dict[str, Answers] = {}
+        for row in self.iterations:
+            if row.explored is not None:
+                found[f"exploration {row.iteration}"] = row.explored.answers
+            found |= looked_at(f"iteration {row.iteration}", row.played)
+        return found if self.control is None else found | looked_at("the control", self.control.played)
+
+    def why(self) -> list[str]:
+        """Says why tasks were not solved."""
+        return why_lines(self._told())
+
+    def _told(self) -> dict[str, Told]:
+        """What there is to tell of each measurement and each exploration, in the order of the run."""
+        told: dict[str, Told] = {}
+        for row in self.iterations:
+            if row.explored is not None:
+                told[f"exploration {row.iteration}"] = Told(row.explored.answers, row.explored.ends)
+            told[f"iteration {row.iteration}"] = Told(row.played.answers, row.played.ends)
+        if self.control is not None:
+            told["control"] = Told(self.control.played.answers, self.control.played.ends)
+        return told
 
     def write(self, folder: Path) -> None:
         """Writes report.json and report.md into a folder, each whole or not at all.
@@ -214,15 +279,16 @@ class Report:
             parts += [title, pairs_markdown(comparison)]
         if self.comparisons:
             parts.append(TESTED)
+        parts += why_markdown("played", self._told())
         return "\n\n".join(parts) + "\n"
 
     def __rich__(self) -> RenderableType:
         """What `console.print(report)` shows: the table and the words."""
-        return Group(self.table(), *(Text(line) for line in self.lines()))
+        return Group(self.table(), *(Text(line) for line in [*self.lines(), *self.why()]))
 
     def _subject(self) -> str:
         last = self.iterations[-1].iteration
-        return f"AgentEvol after {last} iteration{'s' if last > 1 else ''}" if last else "Behavioural cloning"
+        return f"{self.method} after {last} iteration{'s' if last > 1 else ''}" if last else self.method
 
     def _work(self) -> list[list[str]]:
         named = [(f"{iteration.iteration}", iteration) for iteration in self.iterations]

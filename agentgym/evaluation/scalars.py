@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from agentgym.evaluation.answers import Answers, Why
 from agentgym.evaluation.players import EnvironmentFigures, Macro, Played
 from agentgym.evaluation.report import Explored, Learned, Report
 from agentgym.evaluation.scoreboard import EvalReport
 
 Scalars = dict[str, float]
 """Numbers by name."""
+
+FUNNEL = ("tried", "finished", "errored", "succeeded", "kept", "newly_solved")
+"""The stages of an exploration."""
 
 
 def measured(phase: str, played: Played) -> Scalars:
@@ -24,6 +28,7 @@ def measured(phase: str, played: Played) -> Scalars:
         played: its figures.
     """
     numbers: dict[str, float | None] = {f"{phase}/coverage": _share(played.finished, played.episodes)}
+    numbers |= _answers(phase, played.answers)
     parts: Mapping[str, EnvironmentFigures | Macro] = {**played.environments, "macro": played.macro}
     for name, part in parts.items():
         found = {"success": part.success, "score": part.score, "headline": part.headline}
@@ -32,20 +37,28 @@ def measured(phase: str, played: Played) -> Scalars:
             found |= {f"{figure}_low": low, f"{figure}_high": high}
         if isinstance(part, EnvironmentFigures):
             found |= {"turns": part.turns, "coverage": _share(part.finished, part.episodes)}
+            found["without_action"] = part.answers.share
             for key, by_k in (("pass_at", part.pass_at_k), ("pass_hat", part.pass_hat_k)):
                 found |= {f"{key}_{k}": share for k, share in by_k.items() if k > 1}  # with one it is success
         numbers |= {f"{phase}/{name}/{figure}": number for figure, number in found.items()}
-    return {name: number for name, number in numbers.items() if number is not None}
+    return _known(numbers)
+
+
+def _answers(phase: str, answers: Answers) -> dict[str, float | None]:
+    """Shares of the answers: those without an action, in all and by what they held, and those that were cut."""
+    by_reason = {f"{phase}/without_action_{why}": _share(answers.why.get(why, 0), answers.given) for why in Why}
+    return {f"{phase}/without_action": answers.share, **by_reason, f"{phase}/answers_cut": answers.cut_share}
 
 
 def explored(found: Explored) -> Scalars:
-    """The funnel of an exploration."""
-    return {f"explore/{name}": number for name, number in asdict(found).items()}
+    """The funnel of an exploration, and what its answers held."""
+    funnel = {f"explore/{name}": getattr(found, name) for name in FUNNEL}
+    return _known({**funnel, **_answers("explore", found.answers)})
 
 
 def learned(work: Learned) -> Scalars:
     """What a learning phase consumed."""
-    return {f"learned/{name}": number for name, number in asdict(work).items() if number is not None}
+    return _known({f"learned/{name}": number for name, number in asdict(work).items()})
 
 
 def concluded(report: Report) -> Scalars:
@@ -57,7 +70,7 @@ def concluded(report: Report) -> Scalars:
             f"against_{name}/{key}": getattr(comparison, key)
             for key in ("difference", "p_value", "won", "lost", "tasks")
         }
-    return {name: number for name, number in numbers.items() if number is not None}
+    return _known(numbers)
 
 
 def results(report: Report) -> tuple[list[str], list[list[str | float | None]]]:
@@ -86,6 +99,10 @@ def players(report: EvalReport) -> tuple[list[str], list[list[str | float | None
         figures = [parts[name].headline if name in parts else None for name in environments]
         rows.append([player.name, *figures, macro.headline, *macro.headline_interval])
     return header, rows
+
+
+def _known(numbers: Mapping[str, float | None]) -> Scalars:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgym.errors import DataError
+from agentgym.evaluation.answers import HERE, Asked, warnings
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Figures, Played
 from agentgym.evaluation.report import write_report
@@ -21,9 +22,11 @@ from agentgym.evaluation.tables import (
     figures_markdown,
     figures_table,
     markdown_table,
+    number_text,
     pairs_markdown,
     percent,
 )
+from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from agentgym.manner import Manner
 
 TITLE = "% of what can be had, each environment by its metric"
@@ -114,6 +117,7 @@ class EvalReport:
             "players": [player.to_json() for player in self.players],
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "lines": self.lines(),
+            "why": self.why(),
             "seconds": dict(self.seconds),
             "versions": dict(self.versions),
             "machine": dict(self.machine),
@@ -131,7 +135,19 @@ class EvalReport:
         """Says in plain words who was better, and then what was measured."""
         said = [comparison.words() for comparison in self.comparisons]
         said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
-        return said + [line for player in self.players for line in _coverage(player)]
+        said += [line for player in self.players for line in _coverage(player)]
+        return said + [line for player in self.players for line in self._warnings(player)]
+
+    def _warnings(self, player: Player) -> list[str]:
+        served = player.name == self.recipe.get("model", {}).get("name")  # other players are who their names say
+        return warnings(looked_at(player.name, player.played), Asked.by(self.recipe) if served else HERE)
+
+    def why(self) -> list[str]:
+        """Says why tasks were not solved."""
+        return why_lines(self._told())
+
+    def _told(self) -> dict[str, Told]:
+        return {player.name: Told(player.played.answers, player.played.ends) for player in self.players}
 
     def markdown(self) -> str:
         """Returns report.md."""
@@ -145,6 +161,7 @@ class EvalReport:
             parts += [f"## {comparison.candidate} against {comparison.baseline}", pairs_markdown(comparison)]
         if self.comparisons:
             parts.append(TESTED)
+        parts += why_markdown("player", self._told())
         return "\n\n".join(parts) + "\n"
 
     def write(self, folder: Path) -> None:
@@ -157,7 +174,7 @@ class EvalReport:
 
     def __rich__(self) -> RenderableType:
         """What `console.print(report)` shows: the table and the words."""
-        return Group(self.table(), *(Text(line) for line in self.lines()))
+        return Group(self.table(), *(Text(line) for line in [*self.lines(), *self.why()]))
 
 
 def _coverage(player: Player) -> list[str]:
@@ -191,7 +208,9 @@ def _row(figures: Figures) -> list[str]:
     return [
         *(f"{getattr(figures, key)}" for key in ("tasks", "episodes", "errored")),
         percent(figures.success, figures.success_interval),
-        "?" if figures.score is None else f"{figures.score:z.3f} [{low:z.3f} to {high:z.3f}]",
+        "?"
+        if figures.score is None
+        else f"{number_text(figures.score, 3)} [{number_text(low, 3)} to {number_text(high, 3)}]",
         "?" if figures.turns is None else f"{figures.turns:.1f}",
     ]
 

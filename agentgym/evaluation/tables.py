@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from agentgym.evaluation.answers import MANY
 from agentgym.evaluation.episodes import fair_shares
 from agentgym.evaluation.pairs import Pair, Pairing
 from agentgym.evaluation.statistics import Interval
@@ -20,12 +21,18 @@ from agentgym.evaluation.statistics import Interval
 COLUMNS = 80
 """A table that would be wider than this has a row per environment instead of a column, if that makes it narrower."""
 
+TOO_LONG = 1e9
+"""Numbers from here on are written in three digits: a score beyond its range can be as long as a line."""
+
 FIRST = {"success": "iteration", "headline": "player"}
 """Which figure a report shows, and what its rows are called."""
 
 Figure = Literal["success", "headline"]
 Row = Mapping[str, Any]
-"""What was measured of one policy: ``environments`` and ``macro``."""
+"""What was measured of one policy: ``environments``, ``macro`` and ``answers``."""
+
+NO_ACTION = "no action"
+"""The column of answers without an action, in per cent, and their main reason; it is there where they are many."""
 
 
 def figures_table(rows: Mapping[str, Row], figure: Figure, *, title: str) -> Table:
@@ -56,11 +63,24 @@ def _matrix(rows: Mapping[str, Row], figure: Figure, between: str) -> list[list[
     metrics = {name: part["metric"] for row in rows.values() for name, part in row["environments"].items()}
     names = sorted(metrics)
     titles = names if figure == "success" else [_titled(name, metrics[name]) for name in names]
-    matrix = [[FIRST[figure], *titles, "macro"]]
+    many = any(_without_action(row["answers"]) > MANY for row in rows.values())
+    matrix = [[FIRST[figure], *titles, "macro", *([NO_ACTION] if many else [])]]
     for label, row in rows.items():
         cells = [figure_cell(row["environments"].get(name), figure, between) for name in names]
-        matrix.append([label, *cells, figure_cell(row["macro"], figure, between)])
+        cells.append(figure_cell(row["macro"], figure, between))
+        matrix.append([label, *cells, *([_no_action_cell(row["answers"], between)] if many else [])])
     return matrix
+
+
+def _without_action(answers: Mapping[str, Any]) -> float:
+    return answers["without_action"] / answers["given"] if answers["given"] else 0.0
+
+
+def _no_action_cell(answers: Mapping[str, Any], between: str) -> str:
+    if not answers["given"]:
+        return "?"
+    main = next(iter(answers["why"]), None)
+    return f"{100 * _without_action(answers):.1f}" + (f"{between}{main.replace('_', ' ')}" if main else "")
 
 
 def figure_cell(part: Mapping[str, Any] | None, figure: Figure, between: str) -> str:
@@ -72,8 +92,13 @@ def percent(figure: float | None, interval: Interval, between: str = " ") -> str
     """A share and its limits, as in ``45.1 [38-57]``; a question mark if it is not known."""
     if figure is None:
         return "?"
-    low, high = (f"{100 * limit:z.0f}" for limit in interval)
-    return f"{100 * figure:z.1f}{between}[{low}{' to ' if '-' in low else '-'}{high}]"
+    low, high = (number_text(100 * limit, 0) for limit in interval)
+    return f"{number_text(100 * figure, 1)}{between}[{low}{' to ' if '-' in low else '-'}{high}]"
+
+
+def number_text(number: float, digits: int, sign: str = "") -> str:
+    """Writes a number with so many digits behind the point, unless it is too long to be read."""
+    return f"{number:{sign}z.{digits}f}" if abs(number) < TOO_LONG else f"{number:{sign}.3g}"
 
 
 def _titled(name: str, metric: str) -> str:
@@ -109,14 +134,14 @@ def _pair_row(name: str, part: Pair | Pairing, verdict: str, between: str) -> li
     low, high = part.interval
     shown = points(part.difference)
     if part.difference is not None:
-        shown += f"{between}[{100 * low:+z.0f} to {100 * high:+z.0f}]"
+        shown += f"{between}[{number_text(100 * low, 0, '+')} to {number_text(100 * high, 0, '+')}]"
     p = p_text(part.p_value).removeprefix("p ").removeprefix("= ")
     return [name, f"{part.tasks}/{part.given}", f"{part.won}", f"{part.lost}", shown, p, verdict]
 
 
 def points(difference: float | None) -> str:
     """Writes a difference of shares, as in ``+31.2``; a question mark if it is not known."""
-    return "?" if difference is None else f"{100 * difference:+z.1f}"
+    return "?" if difference is None else number_text(100 * difference, 1, "+")
 
 
 def p_text(value: float) -> str:

@@ -92,11 +92,5 @@ def _explored(folder: Path, number: int, solved: set[Task]) -> Explored:
     succeeded = [trajectory.task for trajectory in played if trajectory.success]
     new = set(succeeded) - solved
     solved |= new
-    return Explored(
-        tried=len(played),
-        finished=sum(trajectory.score is not None for trajectory in played),
-        errored=sum(trajectory.score is None for trajectory in played),
-        succeeded=len(succeeded),
-        kept=len(store.read([files / f"it{number:03d}-kept.parquet"])),
-        newly_solved=len(new),
-    )
+    kept = len(store.read([files / f"it{number:03d}-kept.parquet"]))
+    return Explored.of(played, kept=kept, newly_solved=len(new))

@@ -2,6 +2,7 @@
 
 local.py      LocalPolicy: a model in this process as an envpool policy
 remote.py     RemotePolicy: a model behind a server as one
+messages.py   what a server's message says: text, thoughts, calls of tools
 engine.py     Engine: many conversations in one batch, keys and values kept between turns
 slots.py      SlotCache: a row of keys and values per conversation
 attention.py  the attention that reads them

@@ -18,6 +18,7 @@ import trio
 from agentgym import progress
 from agentgym.data.codec import Codec
 from agentgym.errors import ModelError
+from agentgym.generation.messages import spoken, thoughts
 from agentgym.generation.sampling import Sampling
 from agentgym.modelserver import NO_TOKEN_IDS, TOKEN_FIELDS, ModelServer, Reply, Usage
 from agentgym.settings import EndpointSettings, GenerationSettings, Recipe
@@ -180,12 +181,11 @@ class _ChatActor:
         reply = await self._policy.ask("/chat/completions", body, self._episode, turn)
         said = reply.choice.get("message")
         message = said if isinstance(said, dict) else {}
-        text = _text(message.get("content")) or _text(message.get("refusal"))
+        text, reasoning = spoken(message, self._episode), thoughts(message)
         self._messages.append({"role": "assistant", "content": text})
-        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
-        self._tokens = reply.prompt_tokens + (
-            0 if reasoning else reply.completion_tokens
-        )  # thoughts are not read again
+        self._tokens = reply.prompt_tokens
+        if not reasoning:  # thoughts are not read again
+            self._tokens += reply.completion_tokens
         return Completion(text, *_sampled(reply.choice), reasoning=reasoning, cut=reply.cut)
 
 
@@ -259,13 +259,6 @@ class _TellingPolicy(RemotePolicy):
 def request_seed(*key: int | str) -> int:
     """A seed from what names a request, as in ``request_seed(seed, "maze_3", 0, 2)``; fits in 31 bits."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, key)).encode()).digest()[:4], "big") >> 1
-
-
-def _text(content: object) -> str:
-    """The text of a message: a string, parts of which only those of text count, or nothing."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
 
 
 def _sampled(choice: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:

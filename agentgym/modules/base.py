@@ -48,6 +48,7 @@ class AgentModule(L.LightningModule):
     Attributes:
         model: the model; None until Lightning has called `configure_model`.
         last_loss: the loss of the latest optimiser step, over all rows and ranks; NaN before the first.
+        last_norm: the norm of its gradient before clipping; likewise.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class AgentModule(L.LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.model: PreTrainedModel | None = None
         self.last_loss: float | Tensor = math.nan
+        self.last_norm: float | Tensor = math.nan
         self._attention = ""
         self._step_loss: Tensor | None = None
         self._step_tokens = 0
@@ -155,7 +157,7 @@ class AgentModule(L.LightningModule):
         norm = clip((p for group in optimizer.param_groups for p in group["params"]), self.settings.clip)
         if self._step_loss is not None:
             self.last_loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="sum")
-        self._step_loss = None
+        self._step_loss, self.last_norm = None, norm
         step = self.trainer.global_step + 1
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         at_intervals = bool(every) and step % every == 0
@@ -232,7 +234,7 @@ class AgentModule(L.LightningModule):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             try:
-                kept = saved_dtype(self.model_name) if dtype is ExportDtype.base else getattr(torch, str(dtype))
+                kept = saved_dtype(self.model_name) if dtype == ExportDtype.base else getattr(torch, str(dtype))
                 taught = tokenizer or load_tokenizer(self.model_name)
                 self._write(part, state, kept)
                 taught.save_pretrained(part)

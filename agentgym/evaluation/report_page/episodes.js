@@ -105,7 +105,7 @@ class Browser {
   }
 
   text(e) {
-    e.searched ??= [e.item_id, e.policy, e.stop, e.error || "", e.observation, e.acknowledgement || "", ...e.turns.flatMap(([text, , seen]) => [text, seen])].join("\n").toLowerCase();
+    e.searched ??= [e.item_id, e.policy, e.stop, e.error || "", e.observation, e.acknowledgement || "", ...e.turns.flatMap(([text, , seen, , beside]) => [text, seen, beside || ""])].join("\n").toLowerCase();
     return e.searched;
   }
 
@@ -197,32 +197,35 @@ class Browser {
         h("button", { type: "button", disabled: this.at >= this.found.length - 1, "aria-label": "Next episode", onclick: move(1) }, "↓")),
       h("ul", { class: "facts" }, h("li", {}, where(e)), fact("score", known(e.score) ? number(e.score) : "none"), fact("stop", words(e.stop)), fact("turns", count(e.turns.length)),
         fact("try", e.sample + 1), !isEval && fact("policy", e.policy), fact("version", e.version), known(e.seconds) && fact("time", duration(e.seconds))));
-    this.talk.replaceChildren(...this.conversation(e, result).flat().filter(Boolean));
+    this.talk.replaceChildren(...conversation(e, this.prompts[e.prompt], this.needle).flat().filter(Boolean));
   }
+}
 
-  conversation(e, result) {
-    const text = (value) => marked(value, this.needle);
-    const prompt = this.prompts[e.prompt];
-    let before = null;
-    return [
-      prompt && h("details", {}, h("summary", {}, "Instructions"), h("pre", { class: "seen" }, text(prompt))),
-      e.acknowledgement && h("p", { class: "say" }, h("span", { class: "tag" }, "Acknowledged"), text(e.acknowledgement)),
-      e.observation && h("div", { style: { "margin-top": "12px" } }, h("span", { class: "tag" }, "First observation"), h("pre", { class: "seen" }, text(e.observation))),
-      e.turns.map((turn, i) => {
-        const [, , seen, score] = turn, { thought, action, said } = spoken(turn);
-        const change = known(score) && known(before) && score !== before ? score - before : known(score) && before === null ? score : 0;
-        if (known(score)) before = score;
-        return h("div", { class: "turn" }, h("span", { class: "number", "aria-label": `Turn ${i + 1}` }, i + 1),
-          thought && h("p", { class: "say" }, text(thought)), said && h("p", { class: "say" }, text(said)),
-          action !== null ? h("div", { class: "action" }, h("span", { class: "tag" }, "Action"), h("pre", {}, text(action)))
-            : h("div", { class: "action none" }, h("span", { class: "tag" }, "No readable action")),
-          seen && h("pre", { class: "seen" }, text(seen)),
-          known(score) && h("p", { class: "score" }, `score ${number(score)} `, change !== 0 && h("b", { class: change < 0 ? "down" : null }, `${change > 0 ? "+" : "−"}${number(Math.abs(change))}`)));
-      }),
-      h("div", { class: `stop ${result === "errored" ? "errored" : ""}` }, `Stopped: ${words(e.stop)}`,
-        result !== "errored" && `, score ${number(e.score)}, ${OUTCOMES[result]}`, e.error && h("pre", {}, text(e.error))),
-    ];
-  }
+/** An episode as it was said; `left` turns at its end are not shown. */
+function conversation(e, prompt, needle, left = 0) {
+  const text = (value) => marked(value, needle), result = outcome(e);
+  let before = null;
+  return [
+    prompt && h("details", {}, h("summary", {}, "Instructions"), h("pre", { class: "seen" }, text(prompt))),
+    e.acknowledgement && h("p", { class: "say" }, h("span", { class: "tag" }, "Acknowledged"), text(e.acknowledgement)),
+    e.observation && h("div", { style: { "margin-top": "12px" } }, h("span", { class: "tag" }, "First observation"), h("pre", { class: "seen" }, text(e.observation))),
+    e.turns.map((turn, i) => {
+      const [, , seen, score, beside, cut] = turn, { thought, action, said } = spoken(turn);
+      const change = known(score) && known(before) && score !== before ? score - before : known(score) && before === null ? score : 0;
+      if (known(score)) before = score;
+      return h("div", { class: "turn" }, h("span", { class: "number", "aria-label": `Turn ${i + 1}` }, i + 1),
+        beside && h("p", { class: "say soft" }, h("span", { class: "tag" }, "Thoughts beside the answer"), text(beside)),
+        thought && h("p", { class: "say" }, text(thought)), said && h("p", { class: "say" }, text(said)),
+        action !== null ? h("div", { class: "action" }, h("span", { class: "tag" }, "Action"), h("pre", {}, text(action)))
+          : h("div", { class: "action none" }, h("span", { class: "tag" }, "No readable action")),
+        cut && h("p", { class: "score" }, "cut at the length limit"),
+        seen && h("pre", { class: "seen" }, text(seen)),
+        known(score) && h("p", { class: "score" }, `score ${number(score)} `, change !== 0 && h("b", { class: change < 0 ? "down" : null }, `${change > 0 ? "+" : "−"}${number(Math.abs(change))}`)));
+    }),
+    left > 0 && h("p", { class: "note" }, `${plural(left, "more turn")} not shown`),
+    h("div", { class: `stop ${result === "errored" ? "errored" : ""}` }, `Stopped: ${words(e.stop)}`,
+      result !== "errored" && `, score ${number(e.score)}, ${OUTCOMES[result]}`, e.error && h("pre", {}, text(e.error))),
+  ];
 }
 
 function trajectories() {

@@ -42,6 +42,6 @@ function navigation(sections) {
 }
 
 masthead();
-const sections = [overview, learning, byEnvironment, types, tries, exploration, budget, comparisons, coverage, playing, trajectories, recipe].map((make) => make()).filter(Boolean);
+const sections = [overview, learning, byEnvironment, types, tries, contrast, why, exploration, training, budget, comparisons, coverage, playing, trajectories, recipe].map((make) => make()).filter(Boolean);
 document.getElementById("main").append(...sections);
 navigation(sections);

@@ -70,7 +70,7 @@ function learning() {
   ];
   const all = measured.flatMap((m) => [macro(m), ...environments.map((name) => part(m, name))]);
   const top = ceiling(all.flatMap((r) => [share(r), (interval(r) || [])[1]]));
-  const entries = [["AgentEvol", "c-main", "line"], ...(control ? [["control: behavioural cloning for as many steps", "c-control", "diamond"]] : []), ["95 % interval", "c-soft", "bracket"]];
+  const entries = [[report.method || "run", "c-main", "line"], ...(control ? [["control: behavioural cloning for as many steps", "c-control", "diamond"]] : []), ["95 % interval", "c-soft", "bracket"]];
   return section("learning", "Learning curve", "Share of held-out tasks solved, played greedily after each iteration. In the macro average every environment weighs the same.",
     h("div", { class: "card" }, h("h3", {}, "Macro average"), legend(entries),
       curve({ series: series(macro, "macro average"), ticks, height: 320, name: "Macro success over iterations", xLabel: "iteration", yLabel: "tasks solved, %", focusable: true })),
