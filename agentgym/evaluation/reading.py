@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 from agentgym.errors import RunError
+from agentgym.evaluation.answers import Answers
+from agentgym.evaluation.ends import Ends
 from agentgym.evaluation.pairs import Pairing
 from agentgym.evaluation.players import EnvironmentFigures, Macro
 from agentgym.evaluation.report import Explored, Learned
@@ -31,7 +33,7 @@ LONGEST_TEXT = 100_000
 _LARGEST = 2**53  # the largest whole number of which a browser knows every digit
 _CURE = "delete it and repeat the command that wrote it"
 
-_MEASURED = {"macro": Macro, "environments": Mapping[str, EnvironmentFigures]}
+_MEASURED = {"macro": Macro, "environments": Mapping[str, EnvironmentFigures], "answers": Answers, "ends": Ends}
 _ITERATION = {"iteration": int, **_MEASURED, "learned": Learned, "explored": Explored | None}
 _PLAYER = {"player": str, **_MEASURED, "samples": int | None, "trajectories": Sequence[str], "manner": dict | None}
 _BOTH = {
@@ -40,11 +42,12 @@ _BOTH = {
     "recipe": Mapping[str, Any],
     "comparisons": Sequence[Pairing],
     "lines": Sequence[str],
+    "why": Sequence[str],
     "seconds": Mapping[str, float],
     "versions": Mapping[str, str],
     "machine": Mapping[str, Any],
 }
-_FIT = {**_BOTH, "iterations": [_ITERATION], "control": (_ITERATION, None)}
+_FIT = {**_BOTH, "method": str, "iterations": [_ITERATION], "control": (_ITERATION, None)}
 _EVAL = {**_BOTH, "players": [_PLAYER]}
 
 
