@@ -584,9 +584,7 @@ def test_nothing_follows_an_answer_that_was_cut_and_one_without_words_teaches_no
 TODAY = {
     "strftime_now": "{{ strftime_now('%d %B %Y, %H:%M') }}",
     "date_string": "{{ date_string if date_string is defined else 'unknown' }}",
-    "a function by another name": (
-        "{% set now = strftime_now %}{% macro d() %}{{ now('%A %j') }}{% endmacro %}{{ d() }}"
-    ),
+    "another name of it": "{% set now = strftime_now %}{% macro d() %}{{ now('%A %j') }}{% endmacro %}{{ d() }}",
     "chance": "{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n'] | random }}",
 }
 
