@@ -367,10 +367,9 @@ def _parse_override(override: str, reader: _Reader) -> tuple[Mapping[Any, Any], 
         return cast(Mapping[Any, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override]))), texts
     except RecursionError:
         reader.complain("", f"override {key!r}: {_TOO_DEEP}")
-        return {}, {}
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         reader.complain("", f"override {key!r}: what follows the = is not YAML; quote it, as in 'key=\"text\"'")
-        return {}, {}
+    return {}, {}
 
 
 def _nearest(name: str, key: str, siblings: Collection[str]) -> tuple[list[str], str]:

@@ -149,13 +149,13 @@ def test_a_report_in_which_anything_is_wrong_is_one_line_or_a_page(
     path = tmp_path / "report.json"
     parts = places({key: part for key, part in report.items() if key != "recipe"})
     lines = []
-    for place, new in [*itertools.product(parts, VALUES)][::11]:
+    for place, new in [*itertools.product(parts, VALUES)][::37]:
         path.write_text(json.dumps(changed(report, place, new)))
         try:
             json.dumps(reading.read_report(path, html._whole), allow_nan=False).encode()
         except RunError as error:
             lines.append(str(error))
-    assert len(lines) > 100
+    assert len(lines) > 60
     assert all(str(path) in line and "\n" not in line for line in lines)
 
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,6 +132,7 @@ def test_what_a_setting_cannot_hold_is_refused_with_all_complaints(make: Any, li
         assert "SECRET" not in complaint
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -30,7 +30,7 @@ MOST_BYTES = 64_000_000
 LONGEST_TEXT = 100_000
 """Most characters of one text in it."""
 
-_LARGEST = 2**53  # the largest whole number of which a browser knows every digit
+_LARGEST = 2**63  # no seed is larger
 _CURE = "delete it and repeat the command that wrote it"
 
 _MEASURED = {"macro": Macro, "environments": Mapping[str, EnvironmentFigures], "answers": Answers, "ends": Ends}
@@ -61,7 +61,7 @@ def read_report(path: Path, use: Callable[[Any], T]) -> T:
     try:
         sound(found)
         return use(found)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise RunError(f"{path} is no report of this version of agentgym ({reason}); {_CURE}") from error
 
@@ -115,6 +115,8 @@ def sound(value: Any) -> None:
             raise ValueError("it holds half a character (a lone surrogate)")
         elif isinstance(part, float) and not math.isfinite(part):
             raise ValueError("it holds a number that is not finite")
+        elif isinstance(part, int) and abs(part) > _LARGEST:
+            raise ValueError("it holds a number that is far too large")
 
 
 def fit(report: Any) -> None:
