@@ -21,6 +21,9 @@ from envpool.types import Completion, StopReason, Task, Trajectory, Turn, first_
 
 T = TypeVar("T")
 
+CUT = "Your answer was cut at the length limit, perhaps within its action: answer in fewer words."
+"""The correction of an answer that ended at a length limit where its action may not have been complete."""
+
 CLOSE_SECONDS = 10.0
 """How long closing a session may take, also while everything around it is being cancelled."""
 
@@ -145,8 +148,7 @@ async def _take_turn(
     """Sends the action of a completion, or answers with the correction if it holds none. Returns whether it is over."""
     policy_seconds = trio.current_time() - asked
     try:
-        action = rules.format.parse(completion.text).action
-        rules.spec.check_length(action)
+        action = _read_action(completion, rules)
     except MalformedAction as malformed:
         rules.recorder.corrections += 1
         record.turns.append(Turn(completion, None, str(malformed), record.score, True, policy_seconds))
@@ -158,6 +160,27 @@ async def _take_turn(
     record.score = step.score
     record.turns.append(Turn(completion, action, step.observation, step.score, True, policy_seconds, seconds))
     return step.done
+
+
+def _read_action(completion: Completion, rules: Rules) -> str:
+    """Reads the action of a completion.
+
+    Raises:
+        MalformedAction: it holds none, one that is too long, or one that may be half of what was meant.
+    """
+    action = rules.format.parse(completion.text).action
+    if completion.cut and not _ends_itself(action, completion.text, rules.format):
+        raise MalformedAction(CUT)
+    rules.spec.check_length(action)
+    return action
+
+
+def _ends_itself(action: str, text: str, format: ActionFormat) -> bool:
+    """Whether an answer that is written on would still hold the same action."""
+    try:
+        return format.parse(f"{text}x").action == action
+    except MalformedAction:
+        return False
 
 
 @asynccontextmanager

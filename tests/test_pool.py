@@ -127,6 +127,40 @@ def test_an_answer_without_action_is_corrected_and_costs_a_turn():
     assert trajectory.success
 
 
+CUT_SHORT = {
+    "a line": ("react", "Thought:\nUp.\n\nAction:\nmove up", None),
+    "a line that goes on": ("react", "Action:\nmove up with ease and", None),
+    "a block that is closed": ("react", "Action:\n```\nmove up\n```", "move up"),
+    "a call": ("function_calling", '{"name": "act", "arguments": {"action": "move up"}}', "move up"),
+    "half a call": ("function_calling", '{"name": "act", "arguments": {"action": "mo', None),
+    "code that is closed": ("code_as_action", '```python\nact(action="move up")\n```\n', "move up"),
+}
+
+
+@pytest.mark.parametrize("case", CUT_SHORT)
+def test_an_answer_that_was_cut_is_carried_out_only_if_its_action_ends_before_the_cut(case):
+    format, text, action = CUT_SHORT[case]
+
+    class Cut:
+        name = "cut"
+
+        def running(self, load):
+            return nullcontext()
+
+        @asynccontextmanager
+        async def actor(self, episode):
+            class Actor:
+                async def act(self, observation):
+                    return Completion(text, cut=True)
+
+            yield Actor()
+
+    (trajectory,) = play([Task("counting", 9)], Cut(), format=format)
+    assert {turn.action for turn in trajectory.turns} == {action}
+    if action is None:
+        assert trajectory.turns[0].observation
+
+
 def test_256_sessions_play_at_once():
     together = trio.Event()
     waiting = 0

@@ -16,6 +16,7 @@ from typing import Any
 from envpool import EnvSpec, Trajectory, Turn
 from envpool.errors import MalformedAction
 from envpool.formats import FORMATS, ActionFormat, format_for
+from envpool.thoughts import ENDS, OPENS
 
 MANY = 0.2
 """Above this share of answers without an action, a report says what was seen and the cure."""
@@ -32,7 +33,7 @@ class Why(StrEnum):
 
     EMPTY = "empty"  # nothing at all
     THOUGHTS = "thoughts"  # thoughts beside the text or in it, and nothing behind them
-    CUT = "cut"  # ended at the length limit before an action
+    CUT = "cut"  # ended at the length limit before an action, or perhaps within it
     SEVERAL = "several"  # more than one action
     OTHER_FORMAT = "other_format"  # an action that another answer format reads
     UNREADABLE = "unreadable"  # anything else
@@ -126,10 +127,6 @@ def answers_of(trajectories: Iterable[Trajectory], specs: Mapping[str, EnvSpec])
     )
 
 
-_TAG = r"(?:think|thinking|thought|thoughts|reasoning|seed:think)"
-_CLOSE = re.compile(rf"(?:<|\[|◁)/{_TAG}(?:>|\]|▷)|<\|end_of_thought\|>", re.IGNORECASE)
-_OPEN = re.compile(rf"(?:<|\[|◁){_TAG}(?:>|\]|▷)|<\|begin_of_thought\|>", re.IGNORECASE)
-_LABEL = re.compile(r"^\W*action\W*:", re.IGNORECASE | re.MULTILINE)
 _SEVERAL = re.compile(r"^Give (exactly )?one\b", re.IGNORECASE)
 """How the corrections of all formats begin that find more than one action."""
 
@@ -150,18 +147,20 @@ def why_none(turn: Turn, formats: Mapping[str, ActionFormat]) -> tuple[Why, str 
         if answer.text.strip() or answer.reasoning.strip():
             return Why.THOUGHTS, None
         return (Why.CUT if answer.cut else Why.EMPTY), None
-    if _SEVERAL.search(turn.observation) or len(_LABEL.findall(spoken)) > 1:
+    if _SEVERAL.search(turn.observation):
         return Why.SEVERAL, None
+    if answer.cut:
+        return Why.CUT, None
     read_by = next((name for name, each in formats.items() if _reads(each, spoken)), None)
     if read_by:
         return Why.OTHER_FORMAT, read_by
-    return (Why.CUT if answer.cut else Why.UNREADABLE), None
+    return Why.UNREADABLE, None
 
 
 def without_thoughts(text: str) -> str:
     """What stands behind the private thoughts in an answer; thoughts that do not end have nothing behind them."""
-    rest = text[max((close.end() for close in _CLOSE.finditer(text)), default=0) :]
-    opened = _OPEN.search(rest)
+    rest = text[max((end.end() for end in ENDS.finditer(text)), default=0) :]
+    opened = OPENS.search(rest)
     return (rest if opened is None else rest[: opened.start()]).strip()
 
 
