@@ -53,6 +53,12 @@ def brought(path: Path, *given: object) -> Imported:
     return import_files([save(path, given)])
 
 
+@pytest.mark.parametrize("key", ["finish_reason", "stop_reason"])
+def test_an_answer_says_that_it_was_cut(key: str) -> None:
+    given = record(ASKED, answer(**{key: "length"}), MOVED, answer(**{key: "stop"}), MOVED, answer())
+    assert [turn.completion.cut for turn in read(given).turns] == [True, False, False]
+
+
 # Calls of tools
 
 

@@ -8,7 +8,7 @@ besides is named, never dropped without a word: it raises, or its key is reporte
 - A call of a tool (``tool_calls``, ``function_call``, parts of type ``tool_use``, speaker ``function_call``) becomes
   the text of the answer, as the format `function_calling` writes it: ``{"thought": ..., "name": ..., "arguments":
   {...}}``. What tools answer is an observation.
-- A mark (`LEARNED`, `MASKED`) says whether an answer is learned from.
+- A mark (`LEARNED`, `MASKED`) says whether an answer is learned from, and an ending (`ENDINGS`) whether it was cut.
 """
 
 from __future__ import annotations
@@ -54,12 +54,19 @@ _EITHER = ("mask",)
 _IN_PARTS = ("train_detail", "training_detail", "train_details", "spans")
 _NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "file", "files")
 _LABELS = ("name", "id", "tool_call_id")
+
+ENDINGS = ("finish_reason", "stop_reason")
+"""Keys that say why an answer ended."""
+
+AT_THE_LIMIT = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
+"""What they say of an answer that ended at a length limit."""
+
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 _KNOWN = {
     *("role", "from", "content", "value", "tool_calls", "function_call", "refusal"),
     *("token_ids", "logprobs", "cut", "reasoning_beside"),
-    *THOUGHTS, *_THOUGHT_LISTS, *LEARNED, *MASKED, *_EITHER, *_IN_PARTS, *_NO_TEXT, *_LABELS,
+    *ENDINGS, *THOUGHTS, *_THOUGHT_LISTS, *LEARNED, *MASKED, *_EITHER, *_IN_PARTS, *_NO_TEXT, *_LABELS,
 }  # fmt: skip
 
 _BLOCK = re.compile(r"(\s*<think>(.*?)</think>\s*)(.*)", re.DOTALL)
@@ -142,6 +149,7 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     if not isinstance(beside, str) or not isinstance(cut, bool):
         raise ValueError(f"'reasoning_beside' or 'cut' of {name} is of a wrong type")
     check_whole(beside, name)
+    cut = cut or any(given.get(key) in AT_THE_LIMIT for key in ENDINGS)
     return Message(role, text, learned, spelling, ids, logprobs, beside if role == "assistant" else "", cut)
 
 
