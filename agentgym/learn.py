@@ -104,7 +104,8 @@ def learn(
     """
     done = job.folder / "done.json"
     if not done.exists():
-        with memory_given_back():  # the frame that holds module and trainer is left before the end of the block
+        with memory_given_back(cycles=True):
+            # in a frame of its own, which is left before the end of the block: it holds module and trainer
             _learn(recipe, job, logger, callbacks, ranks)
     ranks.first_does(lambda: shutil.rmtree(job.folder / "checkpoints", ignore_errors=True))
     return _read(done)

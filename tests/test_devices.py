@@ -216,8 +216,8 @@ class Cycle:
         self.me = self
 
 
-def test_what_earlier_phases_left_is_gone_before_a_model_is_loaded_to_play(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_earlier_phases_left_is_gone_before_a_model_is_loaded_to_play_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: SimpleNamespace
 ) -> None:
     def look(*args: object) -> ExpertPolicy:
         assert left() is None
