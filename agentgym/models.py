@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from agentgym.data.codec import Codec
+from agentgym.data.rendering import TEMPLATE
 from agentgym.data.template import with_options
 from agentgym.errors import ModelError
 from agentgym.hub import locate, look_into_weights, weights_place
@@ -40,12 +41,6 @@ T = TypeVar("T")
 
 CONTROL_TOKENS = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>")
 """The control tokens of the tiny model; their ids are 0 to 3."""
-
-TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content + '<|end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-"""The chat template of the tiny model, for user and assistant messages."""
 
 PIECES = r"\n*[A-Z][a-z]+:\n| ?\d+,\d+| ?\p{L}+| ?\d|[^\s\p{L}\d]|\s+(?!\S)|\s+"
 """What a token of the tiny model may be made of, first match first: a headline as ``Thought:`` with the line breaks

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from agentgym.data import rendering
 from agentgym.data.codec import Codec, TokenSequence
+from agentgym.data.rendering import TEMPLATE
 from agentgym.data.template import _reduced
 from agentgym.errors import ModelError
-from agentgym.models import CONTROL_TOKENS, TEMPLATE
+from agentgym.models import CONTROL_TOKENS
 from envpool import Completion, StopReason, Task, Trajectory, Turn
 
 CORPUS = (

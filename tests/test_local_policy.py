@@ -69,7 +69,7 @@ ECHO = register(
 
 
 class Raw:
-    """The whole answer is the action."""
+    """The beginning of an answer is the action, so that one that was cut is carried out too."""
 
     name = "raw"
     instructions = ""
@@ -78,7 +78,7 @@ class Raw:
         return action
 
     def parse(self, text: str) -> Parsed:
-        return Parsed("", text)
+        return Parsed("", text[:6])
 
 
 class Dawdling(LocalTransport):

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from agentgym.checks import complaints_about
+from agentgym.data.rendering import TEMPLATE
 from agentgym.errors import RunError
 from agentgym.hooks import Checkpoints
-from agentgym.models import TEMPLATE
 from agentgym.runfolder import RunFolder
 from agentgym.settings import EndpointSettings, EnvironmentSettings, ModelSettings, Recipe
 

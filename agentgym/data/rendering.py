@@ -31,6 +31,12 @@ MEMORY = 2**30
 LONGEST = 10**7
 """Most characters of a rendered conversation."""
 
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The chat template of the tiny model, for user and assistant messages. It is ours, and so is rendered right here."""
+
 DAY = "2024-07-26"
 """The day that every template takes for today: the one that Llama 3.1's writes when it does not know."""
 
@@ -67,6 +73,8 @@ def render(template: str, variables: Mapping[str, str], conversations: Sequence[
     Raises:
         ModelError: it takes longer or more memory than it may; the text says which, and what that template does.
     """
+    if template == TEMPLATE:
+        return [_rendered(template, variables, *one) for one in conversations]
     question = {"template": template, "variables": dict(variables), "seconds": SECONDS, "asked": conversations}
     path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
     try:
@@ -91,32 +99,40 @@ def render(template: str, variables: Mapping[str, str], conversations: Sequence[
 
 def _serve() -> None:
     """Answers one question."""
-    from transformers.utils.chat_template_utils import _compile_jinja_template  # the very environment of transformers
+    import transformers.utils.chat_template_utils  # noqa: F401  # before limits begin to count
 
     question = json.load(sys.stdin)
     _limit(question["seconds"])
-
-    def one(messages: list[dict[str, Any]], prompt: bool, day: str) -> tuple[str, str | None]:
-        now = datetime.fromisoformat(day)
-        random.seed(0)
-        try:
-            text: str = _compile_jinja_template(question["template"]).render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                add_generation_prompt=prompt,
-                date_string=now.strftime("%d %b %Y"),
-                strftime_now=now.strftime,
-                **question["variables"],
-            )
-        except MemoryError:
-            return "", "needs more memory than it may"
-        except Exception as error:  # it is a program that came with a model, and may raise anything
-            return "", " ".join(str(error).split())[:300] or type(error).__name__
-        return (text, None) if len(text) <= LONGEST else ("", f"writes more than {LONGEST} characters")
-
-    answers = [one(*asked) for asked in question["asked"]]
+    answers = [_rendered(question["template"], question["variables"], *asked) for asked in question["asked"]]
     json.dump(answers, sys.stdout)
+
+
+def _rendered(
+    template: str, variables: Mapping[str, str], messages: Sequence[Mapping[str, Any]], prompt: bool, day: str
+) -> Rendered:
+    """Renders one conversation, in the very environment of transformers."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    now = datetime.fromisoformat(day)
+    random_state = random.getstate()
+    random.seed(0)
+    try:
+        text: str = _compile_jinja_template(template).render(
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=prompt,
+            date_string=now.strftime("%d %b %Y"),
+            strftime_now=now.strftime,
+            **variables,
+        )
+    except MemoryError:
+        return Rendered("", "needs more memory than it may")
+    except Exception as error:  # it is a program that came with a model, and may raise anything
+        return Rendered("", " ".join(str(error).split())[:300] or type(error).__name__)
+    finally:
+        random.setstate(random_state)
+    return Rendered(text) if len(text) <= LONGEST else Rendered("", f"writes more than {LONGEST} characters")
 
 
 def _limit(seconds: int) -> None:
