@@ -90,7 +90,7 @@ def _track(tracker: Tracker, report: EvalReport, folder: RunFolder) -> None:
 
 
 def _prepare(recipe: Recipe, players: Sequence[str]) -> None:
-    """Makes sure that models can be loaded and that their manners can be read; says which prompts of `data` are used."""
+    """Makes sure that models and their manners can be read, and says which prompts of `data` are used."""
     for note in data_prompts(recipe).notes:
         progress.show(note)
     for player in players:
