@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentgym.data.codec import Codec, TokenSequence
-    from agentgym.errors import AgentGymError, DataError, ModelError, RecipeError, RunError
+    from agentgym.errors import AgentGymError, DataError, ModelError, NothingFinished, RecipeError, RunError
     from agentgym.fit import fit
     from agentgym.generation import LocalPolicy, Sampling
     from agentgym.models import load_model, load_tokenizer
@@ -43,6 +43,7 @@ __all__ = [
     "DataError",
     "LocalPolicy",
     "ModelError",
+    "NothingFinished",
     "Recipe",
     "RecipeError",
     "RunError",
@@ -57,7 +58,7 @@ __all__ = [
 
 _ROOMS = {
     "agentgym.data.codec": ("Codec", "TokenSequence"),
-    "agentgym.errors": ("AgentGymError", "DataError", "ModelError", "RecipeError", "RunError"),
+    "agentgym.errors": ("AgentGymError", "DataError", "ModelError", "NothingFinished", "RecipeError", "RunError"),
     "agentgym.generation": ("LocalPolicy", "Sampling"),
     "agentgym.models": ("load_model", "load_tokenizer"),
     "agentgym.modules": ("AgentEvol", "AgentModule", "BehavioralCloning"),

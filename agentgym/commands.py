@@ -184,28 +184,17 @@ def _load(words: argparse.Namespace, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _eval(words: argparse.Namespace) -> None:
-    from agentgym.preflight import check_eval
+    from agentgym.evaluate import evaluate
 
     options = {"players": words.player, "samples": words.sample, "limit": words.limit}
     given = [f"eval.{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
-    recipe = _load(words, given)
-    check_eval(recipe)
-    _tell_prompts(recipe)
-    from agentgym.evaluate import evaluate
-
-    evaluate(recipe)
+    evaluate(_load(words, given))
 
 
 def _collect(words: argparse.Namespace) -> None:
-    from agentgym.preflight import check_play
-    from envpool import Split
-
-    recipe = _load(words)
-    check_play(recipe, Split(words.split))
-    _tell_prompts(recipe)
     from agentgym.evaluate import collect
 
-    collect(recipe, Split(words.split), words.to)
+    collect(_load(words), words.split, words.to)
 
 
 def _validate(words: argparse.Namespace) -> None:

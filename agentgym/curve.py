@@ -35,7 +35,7 @@ class Point:
 
 
 def wanted(step: int, total: int) -> bool:
-    """Whether a step of a phase of so many is written down; the first and the last one are."""
+    """Whether a step of a phase is written down; the first and the last one are."""
     return step in (1, total) or step % max(1, math.ceil(total / (MOST - 2))) == 0
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from agentgym import progress
-from agentgym.checks import is_local
+from agentgym.checks import check_recipe, is_local
 from agentgym.data import store
+from agentgym.data.prompts import data_prompts
 from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
@@ -21,12 +23,13 @@ from agentgym.evaluation.report import describe_machine, installed_versions
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.manner import in_manner_of, manner_of
 from agentgym.play import PlayJob, sampling_seed, tasks_of
-from agentgym.preflight import players_of
+from agentgym.preflight import check_eval, check_play, players_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
 from envpool import Split, Task, Trajectory, get_spec
+from envpool.errors import did_you_mean
 
 
 def evaluate(recipe: Recipe) -> EvalReport:
@@ -38,9 +41,10 @@ def evaluate(recipe: Recipe) -> EvalReport:
             said before anything is written.
     """
     progress.quiet()
+    check_recipe(recipe)
+    check_eval(recipe)
     names = players_of(recipe)
-    for name in names:
-        _check(recipe, name)
+    _prepare(recipe, names)
     folder = RunFolder(recipe)
     progress.header(folder.path, recipe.seed)
     tracker = Tracker(recipe.tracking, folder.path, name=recipe.name, config=asdict(recipe))
@@ -85,15 +89,18 @@ def _track(tracker: Tracker, report: EvalReport, folder: RunFolder) -> None:
         tracker.log_trajectories(store.read(files), 0, name)
 
 
-def _check(recipe: Recipe, player: str) -> None:
-    """Makes sure that a model can be loaded and that its manner can be read."""
-    taught = in_manner_of(recipe, player)
-    if is_local(recipe, player):
-        from agentgym.models import check_model
-        from agentgym.trial import check_playable
+def _prepare(recipe: Recipe, players: Sequence[str]) -> None:
+    """Makes sure that models and their manners can be read, and says which prompts of `data` are used."""
+    for note in data_prompts(recipe).notes:
+        progress.show(note)
+    for player in players:
+        taught = in_manner_of(recipe, player)
+        if is_local(recipe, player):
+            from agentgym.models import check_model
+            from agentgym.trial import check_playable
 
-        check_model(player, taught.model.context, recipe.model)
-        check_playable(player)
+            check_model(player, taught.model.context, recipe.model)
+            check_playable(player)
 
 
 def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) -> Player:
@@ -118,12 +125,12 @@ def slug(player: str) -> str:
     return player if words == player else f"{words}-{hashlib.sha256(player.encode()).hexdigest()[:6]}"
 
 
-def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
+def collect(recipe: Recipe, split: Split | str, to: Path | str | None = None) -> Path:
     """Plays the recipe's tasks of a split with its model, or `expert` or `random`, and writes the trajectories.
 
     Args:
         recipe: the recipe.
-        split: which tasks.
+        split: which tasks: `train`, `explore` or `eval`.
         to: the trajectory file; one in the run folder if None.
 
     Returns:
@@ -131,14 +138,20 @@ def collect(recipe: Recipe, split: Split, to: Path | None = None) -> Path:
 
     Raises:
         NothingFinished: no episode came to an end by itself; the file is written all the same.
-        AgentGymError: one line (or one a complaint) with a cure.
+        AgentGymError: one line (or one a complaint) with a cure. What is wrong with the recipe or a local model is
+            said before anything is written.
     """
     progress.quiet()
-    if to is not None and to.suffix != ".parquet":
+    if split not in list(Split):
+        raise DataError(f"there is no split {split!r}{did_you_mean(str(split), Split)} (known: {', '.join(Split)})")
+    split = Split(split)
+    if to is not None and Path(to).suffix != ".parquet":
         raise DataError(f"{to} is no trajectory file: its name should end in .parquet")
-    _check(recipe, recipe.model.name)
+    check_recipe(recipe)
+    check_play(recipe, split)
+    _prepare(recipe, [recipe.model.name])
     folder = RunFolder(recipe)
-    out = to or folder.trajectories(f"collected-{split}")
+    out = folder.trajectories(f"collected-{split}") if to is None else Path(to)
     job = PlayJob(
         model=recipe.model.name,
         tasks=tuple(tasks_of(recipe, split)),

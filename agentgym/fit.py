@@ -374,7 +374,7 @@ def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:
 
     Args:
         source: a file, a folder, or a data set on the Hub.
-        quarantine: the file that is to say which records were set aside; if given, all that is left out is told.
+        quarantine: quarantine file for the records that are set aside; if given, everything left out is reported.
 
     Raises:
         DataError: a file cannot be read, or no record of the source is sound.

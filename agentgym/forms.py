@@ -48,7 +48,7 @@ def form_of(to: Path, form: str | None) -> Form:
             raise DataError(f"{str(to)!r} should end in .json (AgentTraj) or .jsonl (roles and rewards)")
         return Form.agenttraj if to.suffix == ".json" else Form.rollouts
     if form not in list(Form):
-        raise DataError(f"--as {form!r} is not one of {', '.join(Form)}{did_you_mean(form, list(map(str, Form)))}")
+        raise DataError(f"--as {form!r} is not one of {', '.join(Form)}{did_you_mean(form, Form)}")
     chosen = Form(form)
     if to.suffix != chosen.suffix:
         raise DataError(f"{str(to)!r} should end in {chosen.suffix}, as {chosen} do")

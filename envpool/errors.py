@@ -116,7 +116,7 @@ class PolicyFailed(EpisodeFailed):
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1)
+    near = difflib.get_close_matches(word, [str(choice) for choice in choices], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

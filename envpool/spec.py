@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -63,12 +63,12 @@ ACT = Tool("act", "{action}", "takes one action, written as the instructions say
 """The one tool of an environment that names none."""
 
 
-class Alone(enum.Enum):
+class Alone(StrEnum):
     """Where an action is found that stands in an answer without a label ``Action:``."""
 
-    LINE = "a line that holds nothing else"
-    FENCE = "a block of code"
-    TAGS = "anywhere, between the fixed texts that a tool's action begins and ends with"
+    LINE = "line"  # a line that holds nothing else
+    FENCE = "fence"  # a block of code
+    TAGS = "tags"  # anywhere, between the fixed texts that a tool's action begins and ends with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +80,25 @@ class Writing:
             decoration, and several spaces are one. None if an action may hold anything.
         lines: whether an action may have several lines. If not, line breaks in the argument of a tool are spaces.
         begins: regular expression of how every action begins, where the tools do not show it.
-        alone: the official answer form of the environment, if it has no label; None if an action needs one.
+        alone: the official answer form of the environment, if it has no label: ``line``, ``fence`` or ``tags``; None if
+            an action needs a label.
+
+    Raises:
+        EnvPoolError: there is no such answer form.
     """
 
     signs: str | None = None
     lines: bool = True
     begins: str | None = None
     alone: Alone | None = None
+
+    def __post_init__(self) -> None:
+        if self.alone is None:
+            return
+        if self.alone not in list(Alone):
+            near = did_you_mean(str(self.alone), Alone)
+            raise EnvPoolError(f"alone={self.alone!r} is not one of {', '.join(Alone)}{near}")
+        object.__setattr__(self, "alone", Alone(self.alone))
 
 
 @dataclass(frozen=True, kw_only=True)

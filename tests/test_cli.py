@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import agentgym
+import envpool
 from agentgym.cli import main
 from agentgym.errors import AgentGymError, ModelError, RecipeError
 from envpool import EnvPoolError
@@ -260,3 +263,11 @@ def test_the_door_offers_what_it_lists_and_imports_it_late() -> None:
         _ = agentgym.fitt
     missing = [name for name in agentgym.__all__ if not hasattr(agentgym, name)]
     assert missing == []
+
+
+@pytest.mark.parametrize("door", [agentgym, envpool])
+def test_every_name_at_the_door_is_documented(door: ModuleType) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-it-works.md").read_text()
+    named = set(re.findall(r"\w+", page.partition("## From Python")[2].partition("\n## ")[0]))
+    assert set(door.__all__) - named == set()
+    assert [name for name in door.__all__ if not inspect.getdoc(getattr(door, name))] == []

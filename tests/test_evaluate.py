@@ -15,12 +15,12 @@ import pytest
 from agentgym import cli, evaluate, play
 from agentgym.data import store
 from agentgym.data.journal import Journal
-from agentgym.errors import ModelError, RunError
+from agentgym.errors import DataError, ModelError, RecipeError, RunError
 from agentgym.manner import FILE, in_manner_of, manner_of, read_manner, write_manner
 from agentgym.models import build_tiny
 from agentgym.play import tasks_of
 from agentgym.recipe import load_recipe
-from agentgym.settings import FormatName, Prompt, Recipe, TinySettings
+from agentgym.settings import EnvironmentSettings, FormatName, ModelSettings, Prompt, Recipe, TinySettings
 from envpool import Split
 
 RECIPE = """\
@@ -259,3 +259,46 @@ def test_files_of_players_have_names_that_differ_and_are_no_paths():
     for slug in slugs:
         assert os.sep not in slug
         assert len(slug) <= 70
+
+
+def made_here(folder: Path) -> Recipe:
+    """A recipe that was made in Python, without a mistake."""
+    return Recipe(
+        name="board",
+        output=str(folder / "runs"),
+        model=ModelSettings(name="random"),
+        environments={"maze": EnvironmentSettings(explore=2, eval=2, max_turns=2)},
+    )
+
+
+MISTAKES = [
+    (lambda recipe: setattr(recipe.pool, "sessions", 0), RecipeError, "pool.sessions"),
+    (lambda recipe: setattr(recipe, "name", "a/b"), RecipeError, "name: 'a/b' cannot name a folder"),
+    (lambda recipe: recipe.environments.update(mase=EnvironmentSettings(eval=1)), RecipeError, "mean 'maze'"),
+    (lambda recipe: setattr(recipe.model, "name", "tiny"), (RecipeError, ModelError), "tiny"),
+    (
+        lambda recipe: setattr(recipe.environments["maze"], "endpoints", ["http://127.0.0.1:9"]),
+        RecipeError,
+        "no server",
+    ),
+    (lambda recipe: recipe.environments["maze"].where.update(colour=["red"]), RecipeError, "no fact 'colour'"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "error", "words"), MISTAKES)
+@pytest.mark.parametrize("command", [evaluate.evaluate, lambda recipe: evaluate.collect(recipe, "eval")])
+def test_from_python_a_mistake_is_found_before_anything_is_written(command, spoil, error, words, tmp_path):
+    wrong = made_here(tmp_path)
+    spoil(wrong)
+    with pytest.raises(error, match=words):
+        command(wrong)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_from_python_a_split_and_a_file_may_be_text(tmp_path):
+    out = evaluate.collect(made_here(tmp_path), "explore", str(tmp_path / "tries.parquet"))
+    assert out == tmp_path / "tries.parquet"
+    assert [row["phase"] for row, _ in store.episodes(out)] == ["explore"] * 2
+    with pytest.raises(DataError, match="there is no split 'evall'; did you mean 'eval'"):
+        evaluate.collect(made_here(tmp_path), "evall")
+    assert evaluate.collect(made_here(tmp_path), Split.EVAL).name == "collected-eval.parquet"

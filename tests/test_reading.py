@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from envpool import EnvSpec, MalformedAction, get_spec
+from envpool import EnvPoolError, EnvSpec, MalformedAction, get_spec
 from envpool.formats import REACT, format_for
-from envpool.spec import EMBEDDED, SERVED, Tool, Writing
+from envpool.spec import EMBEDDED, SERVED, Alone, Tool, Writing
 
 ALL = sorted([*EMBEDDED, *SERVED])
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -263,6 +264,17 @@ def test_signs_of_the_language_are_letters():
     strict = format_for("react", get_spec("maze"))
     assert strict.parse("Action: ir al café ☕").action == "ir al café"
     assert Writing().signs is None
+
+
+@pytest.mark.parametrize("alone", ["line", Alone.LINE])
+def test_the_answer_form_of_an_environment_may_be_text(alone):
+    format = format_for("react", replace(get_spec("webshop"), writing=Writing(alone=alone)))
+    assert format.parse("I look for it.\nsearch[red]").action == "search[red]"
+
+
+def test_an_unknown_answer_form_is_refused_where_the_card_is_made():
+    with pytest.raises(EnvPoolError, match="alone='lines' is not one of line, fence, tags; did you mean 'line'"):
+        Writing(alone="lines")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -22,6 +22,7 @@ from agentgym import modelserver
 from agentgym.cli import main
 from agentgym.data import store
 from agentgym.data.codec import Codec
+from agentgym.data.messages import THOUGHTS
 from agentgym.errors import ModelError, RecipeError
 from agentgym.generation import RemotePolicy, Sampling
 from agentgym.generation.messages import spoken, thoughts
@@ -629,7 +630,11 @@ def test_thoughts_are_found_under_the_names_that_servers_give_them() -> None:
     for message in (
         {"reasoning_content": "hm"},
         {"reasoning": "hm"},
-        {"thinking": "hm"},
+        *({key: "hm"} for key in THOUGHTS),
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}, {"type": "reasoning.encrypted", "data": "?"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "x"}]},
+        {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]},
+        {"content": [{"type": "reasoning", "text": "hm"}]},
         {"content": [{"type": "thinking", "thinking": "hm"}]},
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
     ):
@@ -652,14 +657,31 @@ def test_an_answer_without_words_is_corrected_and_not_an_error() -> None:
     assert all(turn.action is None for turn in played.turns)
 
 
+@pytest.mark.parametrize("ended", ["length", "max_tokens", "MAX_TOKENS"])
+def test_a_length_limit_is_known_by_the_words_of_every_server(ended: str) -> None:
+    (played,) = play_with(FakeOpenAI(says("Action:\ngo", finish_reason=ended)))
+    assert all(turn.completion.cut for turn in played.turns)
+    (whole,) = play_with(FakeOpenAI(says("Action:\ngo", finish_reason="end_turn")))
+    assert not any(turn.completion.cut for turn in whole.turns)
+
+
 def test_what_it_costs_is_counted() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
     fake = FakeOpenAI(says("go", finish_reason="length", usage=usage))
     policies: list[RemotePolicy] = []
     trio.run(_play, fake, lambda: policies.append(policy_for(fake)) or policies[0], 2, 2)
-    expected = modelserver.Usage(requests=6, cut=6, prompt_tokens=600, cached_tokens=384, completion_tokens=42)
+    asked = 2 * CHATTER.max_turns  # what was cut is corrected
+    expected = modelserver.Usage(
+        requests=asked,
+        cut=asked,
+        prompt_tokens=100 * asked,
+        cached_tokens=64 * asked,
+        completion_tokens=7 * asked,
+    )
     assert policies[0].usage == expected
-    assert str(expected).startswith("6 answers, 600 prompt tokens (384 of them cached), 42 completion tokens, 6 cut")
+    assert str(expected).startswith(
+        "10 answers, 1,000 prompt tokens (640 of them cached), 70 completion tokens, 10 cut"
+    )
 
 
 def test_a_content_filter_fails_the_episode() -> None:
@@ -743,7 +765,7 @@ def test_with_token_ids_prompts_only_grow_and_what_was_sampled_is_what_is_traine
 def test_an_answer_in_token_ids_that_was_cut_is_closed_and_the_prompt_still_only_grows(codec: Codec) -> None:
     fake = FakeOpenAI(writes(codec, token_ids=codec._encode_text("go"), finish_reason="length", logprobs=None))
     (played,) = play_with(fake, codec=codec)
-    first, second, _ = (body["prompt"] for body in fake.bodies)
+    first, second, *_ = (body["prompt"] for body in fake.bodies)
     assert second[: len(first) + 3] == [*first, *codec._encode_text("go"), codec.stop_id]
     assert played.turns[0].completion.logprobs is None
 

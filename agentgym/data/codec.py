@@ -9,7 +9,7 @@ The tokens of a prompt are those which the tokenizer gives for the template's te
 spelt out in an observation stays ordinary text. (A family whose turn marks are ordinary text themselves, as Llama 2's
 ``[INST]``, offers no such protection.) Where a template drops the thinking of earlier answers, a transcript keeps it:
 the model goes on from the very tokens that it wrote. The beginning-of-text token stands where the template writes it.
-A template that writes today's date is told the same day every day.
+A template that writes today's date gets the same date every day.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentgym.modelserver.answers import AT_THE_LIMIT
+
 SPEAKERS: Mapping[str, str] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
@@ -39,7 +41,14 @@ _ENVIRONMENT = {word for word, role in SPEAKERS.items() if role == "user"} - {"u
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "thoughts")
 """Keys under which thoughts stand beside an answer."""
 
-_THOUGHT_LISTS = ("reasoning_details", "thinking_blocks")
+THOUGHT_LISTS = ("reasoning_details", "thinking_blocks")
+"""Keys under which they stand as lists of blocks."""
+
+THOUGHT_PARTS = ("thinking", "reasoning")
+"""Types of the parts of a message that hold thoughts."""
+
+THOUGHT_TEXTS = ("thinking", "reasoning", "text", "summary")
+"""Keys of the text in such a block or part."""
 
 LEARNED = (
     *("loss", "weight", "train", "training", "trainable", "train_on_turn", "learn", "learned", "learnable"),
@@ -58,15 +67,12 @@ _LABELS = ("name", "id", "tool_call_id")
 ENDINGS = ("finish_reason", "stop_reason")
 """Keys that say why an answer ended."""
 
-AT_THE_LIMIT = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
-"""What they say of an answer that ended at a length limit."""
-
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 _KNOWN = {
     *("role", "from", "content", "value", "tool_calls", "function_call", "refusal"),
     *("token_ids", "logprobs", "cut", "reasoning_beside"),
-    *ENDINGS, *THOUGHTS, *_THOUGHT_LISTS, *LEARNED, *MASKED, *_EITHER, *_IN_PARTS, *_NO_TEXT, *_LABELS,
+    *ENDINGS, *THOUGHTS, *THOUGHT_LISTS, *LEARNED, *MASKED, *_EITHER, *_IN_PARTS, *_NO_TEXT, *_LABELS,
 }  # fmt: skip
 
 _BLOCK = re.compile(r"(\s*<think>(.*?)</think>\s*)(.*)", re.DOTALL)
@@ -136,7 +142,7 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
         text = _answer(given, content, speaker, name)
     else:
         text = _joined(content.texts, name, spelling)
-        mine = {*THOUGHTS, *_THOUGHT_LISTS, "tool_calls", "function_call", "token_ids", "logprobs", "reasoning_beside"}
+        mine = {*THOUGHTS, *THOUGHT_LISTS, "tool_calls", "function_call", "token_ids", "logprobs", "reasoning_beside"}
         remarks.update(_not_read(key, f"a message of {role!r}") for key in given.keys() & mine if holds(given[key]))
         if content.calls or content.thoughts:
             raise ValueError(f"{name} is from {speaker!r} and holds a call or thoughts, as only an answer does")
@@ -238,10 +244,10 @@ def _read_part(part: Any, content: _Content, name: str, remarks: set[str]) -> No
     if kind in _TEXT_PARTS:
         content.texts.append(_text(part, "text", name))
         read.add("text")
-    elif kind in ("thinking", "reasoning"):
+    elif kind in THOUGHT_PARTS:
         if content.texts or content.calls:
             raise ValueError(f"{name} holds thoughts behind the beginning of the answer")
-        key = next((key for key in ("thinking", "reasoning", "text") if key in part), "thinking")
+        key = next((key for key in THOUGHT_TEXTS if key in part), "thinking")
         content.thoughts.append(_text(part, key, name))
         read |= {key, "signature"}
     elif kind == "tool_use":
@@ -261,7 +267,7 @@ def _answer(given: Mapping[str, Any], content: _Content, speaker: str, name: str
     """The text of an answer: thoughts, then what is said, or the call that is made."""
     thoughts = {"\n\n".join(content.thoughts)} if content.thoughts else set()
     thoughts |= {_text(given, key, name) for key in THOUGHTS if given.get(key)}
-    thoughts |= {text for key in _THOUGHT_LISTS if (text := _listed(given.get(key), f"{key!r} of {name}"))}
+    thoughts |= {text for key in THOUGHT_LISTS if (text := _listed(given.get(key), f"{key!r} of {name}"))}
     calls = [*content.calls, *_calls(given, name)]
     texts = content.texts
     if speaker in _CALLERS:
@@ -319,7 +325,7 @@ def _listed(value: Any, name: str) -> str:
         return ""
     if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
         raise ValueError(f"{name} is of a wrong type")
-    found = [block[key] for block in value for key in ("thinking", "text", "summary") if block.get(key)]
+    found = [block[key] for block in value for key in THOUGHT_TEXTS if block.get(key)]
     if len(found) < len(value) or not all(isinstance(text, str) for text in found):
         raise ValueError(f"{name} holds thoughts that cannot be read")
     return "\n\n".join(found)

@@ -63,7 +63,7 @@ def read_source(name: str, tell: Callable[[str], None], *, trust: bool = False) 
     environment, colon, split = name.partition(":")
     if environment in environments():
         if colon and split not in list(Split):
-            near = did_you_mean(split, map(str, Split))
+            near = did_you_mean(split, Split)
             raise DataError(f"{name!r}: there is no split {split!r}{near} (known: {', '.join(Split)})")
         return of_environment(get_spec(environment), [Split(split)] if colon else Split)
     if name in panels():

@@ -15,7 +15,7 @@ from agentgym.evaluation.tables import markdown_table
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is told of one policy: of a measurement or of an exploration."""
+    """What the page says of one policy: of a measurement or of an exploration."""
 
     answers: Answers
     ends: Ends

@@ -12,18 +12,26 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from agentgym.data.messages import THOUGHT_LISTS, THOUGHT_PARTS, THOUGHT_TEXTS, THOUGHTS
 from envpool.errors import MalformedAction
 from envpool.formats import ActionFormat, format_for
 from envpool.policy import Episode
 
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _ARGUMENTS = ("arguments", "input", "parameters")
 
 
 def thoughts(message: Mapping[str, Any]) -> str:
     """The private thoughts beside the text of a message, or in parts of it."""
-    beside = next((text for key in _THOUGHTS if (text := _text(message.get(key)))), "")
-    return beside or "".join(_text(part.get("thinking")) for part in _parts(message, "thinking"))
+    beside = next((text for key in THOUGHTS if (text := _text(message.get(key)))), "")
+    parts = [part for kind in THOUGHT_PARTS for part in _parts(message, kind)]
+    listed = [block for key in THOUGHT_LISTS if isinstance(blocks := message.get(key), list) for block in blocks]
+    return beside or "".join(map(_thought, parts)) or "".join(map(_thought, listed))
+
+
+def _thought(block: object) -> str:
+    """The thoughts in a block; one that is encrypted has none."""
+    found = block if isinstance(block, dict) else {}
+    return next((text for key in THOUGHT_TEXTS if (text := _text(found.get(key)))), "")
 
 
 def spoken(message: Mapping[str, Any], episode: Episode) -> str:

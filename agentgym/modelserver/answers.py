@@ -19,6 +19,9 @@ from envpool.transports.endpoint import Answer
 LONGEST_WAIT = 120.0
 """A server that asks for a longer pause than this has used up its quota; seconds."""
 
+AT_THE_LIMIT = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
+"""What servers say of an answer that ended at a length limit; models behind a gateway may have words of their own."""
+
 OVERLOADED = 5
 """So many times longer than with one that fails do we keep asking a server that says that it is busy."""
 
@@ -239,10 +242,11 @@ class Reader:
         if ended in ("abort", "error"):
             raise self.unreachable(f"{self._url} gave the answer up")
         read, written = self._count(_mapping(found.get("usage")))
-        self.usage.cut += ended == "length"
+        cut = ended in AT_THE_LIMIT
+        self.usage.cut += cut
         if ended == "content_filter":
             raise ModelRefused("act", f"{self._url}: a content filter took the answer away")
-        return Reply(choice, read, written, cut=ended == "length")
+        return Reply(choice, read, written, cut=cut)
 
     def _count(self, told: Mapping[str, Any]) -> tuple[int, int]:
         read, written = _number(told.get("prompt_tokens")), _number(told.get("completion_tokens"))

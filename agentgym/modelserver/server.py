@@ -50,7 +50,7 @@ NO_TOKEN_IDS = "gives no token ids (vLLM does from 0.10.2 on): set model.endpoin
 """What a server does that is asked for them in vain."""
 
 DOWN = 30
-"""So many requests in a row that were not answered, however often they were repeated, end the run."""
+"""Unanswered requests in a row that end the run, however often each was repeated."""
 
 MODELS_SECONDS = 15.0
 """How long a server may take to list its models."""

@@ -27,7 +27,7 @@ BROKEN = 3
 """So often do we repeat a request that an original server answered with status 500."""
 
 HOPELESS = 3
-"""So many calls in a row that a server that is left alone did not answer, and none waits for it any more."""
+"""Unanswered calls in a row to a server that is left alone, after which no call waits for it."""
 
 _KEY = "Idempotency-Key"
 

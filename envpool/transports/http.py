@@ -133,7 +133,7 @@ class Wire:
         self._target = self._url.path.rstrip("/")
         self._headers = [(b"Host", self._url.netloc.rpartition("@")[2].encode("idna"))]
         self._headers += [(name.encode(), value.encode()) for name, value in endpoint.secrets().items()]
-        if self._proxy is not None and not self._secure:  # it is told the whole address
+        if self._proxy is not None and not self._secure:  # a proxy needs the whole address
             self._target = f"{self._url.scheme}://{self._url.netloc}{self._target}"
             self._headers += _authorization(self._proxy)
         self._seconds = settings.call_seconds
