@@ -226,7 +226,8 @@ def weight(trajectory: Trajectory, reward: Reward | str) -> float:
         RecipeError: there is no such reward.
     """
     environment = trajectory.task.environment
-    if member(Reward, reward) == Reward.binary or trajectory.score is None or environment not in environments():
+    binary = member(Reward, reward, "evol.reward") == Reward.binary
+    if binary or trajectory.score is None or environment not in environments():
         return 1.0
     low, high = get_spec(environment).score_range
     return min(1.0, max(0.0, (trajectory.score - low) / (high - low)))

@@ -27,7 +27,7 @@ def keep(
         dedup: which successes count as the same.
         carried: what was kept in earlier iterations and goes first.
     """
-    dedup = member(Dedup, dedup)
+    dedup = member(Dedup, dedup, "evol.dedup")
     before = list(carried)
     old = {id(trajectory) for trajectory in before}
     worth = [t for t in (*before, *explored) if is_worth(t, environments[t.task.environment])]

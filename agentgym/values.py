@@ -113,16 +113,21 @@ def shown(path: str, value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def member(kind: type[E], value: E | str) -> E:
+def member(kind: type[E], value: E | str, path: str) -> E:
     """Returns the member of an enumeration that is meant, by itself or by its name.
+
+    Args:
+        kind: the enumeration.
+        value: a member, or the name of one.
+        path: the dotted key of the setting.
 
     Raises:
         RecipeError: there is none of that name.
     """
     try:
-        return cast(E, converted(kind, value))
+        return cast(E, converted(kind, value, path))
     except Misfit as misfit:
-        raise RecipeError([str(misfit)]) from None
+        raise RecipeError([f"{path}: {text}" for path, text in misfit.below(path)]) from None
 
 
 def converted(hint: Any, value: Any, path: str = "") -> Any:
