@@ -82,7 +82,8 @@ class Reader:
         signs = None if writing.signs is None else rf"(?:[^\w{re.escape(writing.signs)} ]|_)"
         changes = rf"\d{signs}+[^\W_]|[^\W_]{signs}+\d|(?<!\w)(?={signs})[-+\u2212\u2013.]\d"
         self._other = None if signs is None else re.compile(signs)
-        self._changes = None if signs is None else re.compile(changes)  # where taking signs off changes a number
+        # where taking signs off makes another number, in actions that may have numbers
+        self._changes = re.compile(changes) if writing.signs else None
         self._begins = re.compile(writing.begins) if writing.begins else None
         self._takes_objects = any(template.ends[1] == "}" for template in self._tools)
         self._takes_input = not self._tools or any(_WITH_INPUT in template.tool.template for template in self._tools)
@@ -148,9 +149,10 @@ class Reader:
             invented = _INVENTED.search(rest)
             action, further = self._first(rest[: invented.start()] if invented else rest)
             self._check(action, further)
-        if self._changes and (number := self._changes.search(action)):
-            raise MalformedAction(f"Numbers in an action are whole and without signs: {_shown(number[0])} is neither.")
+        number = self._changes.search(action) if self._changes else None
         action = self.undressed(action)
+        if number and self._is_action(action):
+            raise MalformedAction(f"Numbers in an action are whole and without signs: {_shown(number[0])} is neither.")
         if not action:
             raise NothingFound(NOTHING)
         return self._single(action)
