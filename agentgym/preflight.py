@@ -56,7 +56,7 @@ def check_play(recipe: Recipe, split: Split) -> None:
     Raises:
         RecipeError: with all complaints.
     """
-    players = players_of(recipe) if split is Split.EVAL else [recipe.model.name]
+    players = players_of(recipe) if split == Split.EVAL else [recipe.model.name]
     local = any(is_local(recipe, player) for player in players)
     complaints = [*_reachable(recipe), *(_workers(recipe) if local else ())]
     count = COUNTS[split]

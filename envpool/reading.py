@@ -104,7 +104,7 @@ class Reader:
         labels = _labels(text)
         if len(labels) == 1 and (block := _word_for_word(text, labels[0])):
             return block
-        if self._writing.alone is Alone.TAGS and (found := self._alone(text)):
+        if self._writing.alone == Alone.TAGS and (found := self._alone(text)):
             labelled = labels and not any(map(str.isalnum, text[labels[-1].end() : found.start]))
             return Found(found.what, labels[-1].start() if labelled else found.start, found.end)
         if len(labels) > 1:

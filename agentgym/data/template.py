@@ -199,7 +199,7 @@ def _reduced(template: str, special: tuple[tuple[str, str], ...], controls: tupl
         return str(error)
     reasons = []
     for parts in (False, True):
-        written = {key: text for (form, key), text in zip(wanted, answers, strict=True) if form is parts}
+        written = {key: text for (form, key), text in zip(wanted, answers, strict=True) if form == parts}
         try:
             return _Proof(written, controls).glue()
         except _Unsound as error:

@@ -244,7 +244,7 @@ def warnings(named: Mapping[str, Answers], asked: Asked = HERE) -> list[str]:
     for name, answers in named.items():
         main = answers.main
         if main is not None and (answers.share or 0) > MANY:
-            groups.setdefault((main, answers.format if main is Why.OTHER_FORMAT else None), {})[name] = answers
+            groups.setdefault((main, answers.format if main == Why.OTHER_FORMAT else None), {})[name] = answers
     said = [
         f"{_spread([a.share for a in found.values()])} of the answers of {_listed(found)} held no action "
         f"({_seen(found)}): {_cure(main, form, asked)}"

@@ -188,7 +188,7 @@ async def _made(name: str, function: Callable[[Subject], Awaitable[str]], subjec
         with trio.move_on_after(seconds), trio.CancelScope() as limit:
             current_call.set(call := Call(limit))
             seen, verdict = await function(subject), Verdict.PASSED
-        failure = call.failure if verdict is Verdict.FAILED else None
+        failure = call.failure if verdict == Verdict.FAILED else None
     except (Skipped, Failed) as found:
         seen, verdict = str(found), Verdict.SKIPPED if isinstance(found, Skipped) else Verdict.FAILED
     except Exception as error:

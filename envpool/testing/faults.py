@@ -55,11 +55,11 @@ class Mixup:
         """
         earlier = [answer for path, answer in self._recent if path == request.path]
         self._recent.append((request.path, response))
-        if fault is Fault.SWAP:
+        if fault == Fault.SWAP:
             return await self._swapped(response), 1
-        if fault is Fault.STALE and earlier:
+        if fault == Fault.STALE and earlier:
             return self._random.choice(earlier), 1
-        return response, 2 if fault is Fault.DUP else 1
+        return response, 2 if fault == Fault.DUP else 1
 
     async def _swapped(self, response: Response) -> Response:
         if (other := self._waiting) is not None:
