@@ -66,6 +66,8 @@ def go_on_from(folder: Path, step: int) -> None:
 def read(folder: Path) -> list[Point]:
     """The steps that were written down, in their order; a line that is damaged counts for nothing."""
     path = folder / FILE
+    if not path.is_file():  # a pipe would keep its reader waiting
+        return []
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

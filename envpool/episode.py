@@ -24,6 +24,9 @@ T = TypeVar("T")
 CUT = "Your answer was cut at the length limit, perhaps within its action: answer in fewer words."
 """The correction of an answer that ended at a length limit where its action may not have been complete."""
 
+LONGEST_ANSWER = 1_000_000
+"""Characters of an answer that are read; a longer one would keep all other episodes waiting."""
+
 CLOSE_SECONDS = 10.0
 """How long closing a session may take, also while everything around it is being cancelled."""
 
@@ -168,6 +171,8 @@ def _read_action(completion: Completion, rules: Rules) -> str:
     Raises:
         MalformedAction: it holds none, one that is too long, or one that may be half of what was meant.
     """
+    if len(completion.text) > LONGEST_ANSWER:
+        raise MalformedAction(f"Your answer is too long: only {LONGEST_ANSWER:,} characters can be read.")
     action = rules.format.parse(completion.text).action
     if completion.cut and not _ends_itself(action, completion.text, rules.format):
         raise MalformedAction(CUT)

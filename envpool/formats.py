@@ -26,6 +26,7 @@ LONGEST_CODE = 20_000
 """Characters of a call that are given to Python's parser, whose memory and stack a longer one might exhaust."""
 
 _ANY = Writing()
+_ONE_CALL = 'Give exactly one call of one function, as in act(action="..."), and no other code.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class FunctionCalling:
 
     name = "function_calling"
     _NAMES = ("name", "function_name", "function")
-    _ARGUMENTS = ("arguments", "parameters", "input")
+    _ARGUMENTS = ("arguments", "parameters", "input", "args", "kwargs")
     _WRAPPING = re.compile(r"(```(json)?|<tool_call>)\s*\Z")
 
     def __init__(self, tools: Sequence[Tool], writing: Writing = _ANY) -> None:
@@ -154,7 +155,10 @@ class FunctionCalling:
         name = next((call[key] for key in self._NAMES if isinstance(call.get(key), str)), None)
         if name is None:
             raise MalformedAction('Your function call has no name: give the function as text under "name".')
-        arguments = next((call[key] for key in self._ARGUMENTS if key in call), None)
+        given = [call[key] for key in self._ARGUMENTS if call.get(key) is not None]
+        if any(other != given[0] for other in given[1:]):
+            raise MalformedAction(f'Give the arguments of {name[:40]} once, under "arguments".')
+        arguments = given[0] if given else None
         if isinstance(arguments, str):
             arguments = _object_in(arguments)
         if not isinstance(arguments, dict | None):
@@ -198,6 +202,7 @@ class CodeAsAction:
 
     def __init__(self, tools: Sequence[Tool], writing: Writing = _ANY) -> None:
         self._tools = Toolbox(tools, lines=writing.lines)
+        self._starts = re.compile(rf"\s*(?:{'|'.join(self._tools.names)})\s*\(")
 
     @property
     def instructions(self) -> str:
@@ -237,15 +242,16 @@ class CodeAsAction:
         comment, code = _split_comment(text.strip("` \n\t"))
         try:
             return Found((comment, _only_call(code)), 0, len(text))
-        except MalformedAction:
+        except MalformedAction as malformed:
             before, _, last = text.rpartition("\n")
-            if not before.strip():
+            others = sum(self._starts.match(line) is not None for line in before.split("\n"))
+            if not before.strip() or not (others or isinstance(malformed, NothingFound)):
                 raise
         call = _only_call(last.strip("` "))
-        starts = tuple(f"{name}(" for name in self._tools.names)
-        others = sum(line.strip().startswith(starts) for line in before.split("\n"))
         if others:
             raise MalformedAction(f"Give one call at a time: your answer holds {others + 1}.")
+        if last.startswith((" ", "\t")):
+            raise MalformedAction(_ONE_CALL)
         return Found(("", call), len(before), len(text))
 
     def _bind(self, call: ast.Call) -> tuple[str, Mapping[str, Any]]:
@@ -289,7 +295,13 @@ def _only_call(code: str) -> ast.Call:
         raise NothingFound(f"No function call found: your code cannot be read ({cause}).") from None
     if len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Call):
         return body[0].value
-    raise MalformedAction('Give exactly one call of one function, as in act(action="..."), and no other code.')
+    if len(body) == 1 or any(not isinstance(line, ast.Expr) or _calls(line) for line in body[:-1]):
+        raise MalformedAction(_ONE_CALL)
+    raise NothingFound(_ONE_CALL)  # words that happen to be Python
+
+
+def _calls(code: ast.AST) -> bool:
+    return any(isinstance(node, ast.Call) for node in ast.walk(code))
 
 
 def _literal(node: ast.expr) -> Any:

@@ -16,7 +16,20 @@ from envpool.errors import MalformedAction
 FAILURES = 16
 """How often text that looks like an object and is none is passed over; each may take as long as the whole text."""
 
-_DECODER = json.JSONDecoder(strict=False)
+
+class Broken(MalformedAction):
+    """Text that is meant to be JSON and cannot be read."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise Broken(f"Your JSON object holds {twice[:40]!r} twice: give each name once.")
+    return value
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 _OBJECT = re.compile(r"""\{\s*(?:["'\u201c]|[A-Za-z_]\w*\s*:|//|/\*)""")
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|//[^\n]*|/\*(?:[^*]|\*(?!/))*\*/|[A-Za-z_]\w*|[-+]?[0-9.][\w.+-]*|\s+|.',
@@ -27,10 +40,6 @@ _COLON = re.compile(r"\s*:")
 _ESCAPE = re.compile(r'\\x([0-9A-Fa-f]{2})|\\(.)|"', re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 _ENDLESS = "Your JSON object does not end: close its strings and braces."
-
-
-class Broken(MalformedAction):
-    """Text that is meant to be JSON and cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,7 @@ def _decode(text: str, start: int) -> tuple[dict[str, Any], int]:
         raise Broken("Your JSON holds a number with too many digits.") from None
     strict, end = _strict(text, start)
     try:
-        value = json.loads(strict, strict=False)
+        value = _DECODER.decode(strict)
     except RecursionError:
         raise Broken("Your JSON is nested too deeply: give a flat object.") from None
     except json.JSONDecodeError as error:

@@ -18,6 +18,7 @@ A block in four or more back quotes right below the label is taken word for word
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
@@ -51,6 +52,7 @@ _FENCE = re.compile(r"```(?:[\w+-]*[ \t\r]*\n|(?i:sqlite|sql|json|python)[ \t]+)
 _OPENING = re.compile(r"```[\w+-]*\s*(?=\Z|[\W_]*thought)", re.IGNORECASE)
 _INVENTED = re.compile(r"^[\W_]{0,16}(?:observation|thought)(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a]", re.I | re.M)
 _INPUT = re.compile(r"[\W_]{0,16}action input[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}\s*", re.IGNORECASE)
+_CALLED = re.compile(r"[*_`]{0,3}([A-Za-z]\w*)[*_`]{0,3}[,;.]?[ \t]+(?=[*_`]{0,3}action input)", re.IGNORECASE)
 _WITH_INPUT = "with Action Input:"
 _LINE = re.compile(r"[^\n]+")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
@@ -61,6 +63,7 @@ _PAIRS = (
     *((mark, mark) for mark in (*_MARKDOWN, "__", "_", '"', "'")),
     *(("\u201c", "\u201d"), ("\u2018", "\u2019"), ("«", "»"), ("[", "]"), ("(", ")"), ("<", ">"), ("{", "}")),
 )
+_GAP = re.compile(r"[\s,;.]{0,3}(?:(?:and|then|or)\s{1,3}){0,2}")
 _BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 _SENTENCE_ENDS = (".", "!", "?", "…", "\u3002", "\uff01", "\uff1f")
 
@@ -76,7 +79,11 @@ class Reader:
     def __init__(self, tools: Toolbox, writing: Writing) -> None:
         self._tools = tools.telling
         self._writing = writing
-        self._other = None if writing.signs is None else re.compile(rf"[^\w{re.escape(writing.signs)} ]|_")
+        signs = None if writing.signs is None else rf"(?:[^\w{re.escape(writing.signs)} ]|_)"
+        changes = rf"\d{signs}+[^\W_]|[^\W_]{signs}+\d|(?<!\w)(?={signs})[-+\u2212\u2013.]\d"
+        self._other = None if signs is None else re.compile(signs)
+        # where taking signs off makes another number, in actions that may have numbers
+        self._changes = re.compile(changes) if writing.signs else None
         self._begins = re.compile(writing.begins) if writing.begins else None
         self._takes_objects = any(template.ends[1] == "}" for template in self._tools)
         self._takes_input = not self._tools or any(_WITH_INPUT in template.tool.template for template in self._tools)
@@ -142,15 +149,23 @@ class Reader:
             invented = _INVENTED.search(rest)
             action, further = self._first(rest[: invented.start()] if invented else rest)
             self._check(action, further)
+        number = self._changes.search(action) if self._changes else None
         action = self.undressed(action)
+        if number and self._is_action(action):
+            raise MalformedAction(f"Numbers in an action are whole and without signs: {_shown(number[0])} is neither.")
         if not action:
             raise NothingFound(NOTHING)
         return self._single(action)
 
     def _single(self, action: str) -> str:
-        begun = sum(action.count(template.ends[0]) for template in self._tools if template.closed)
-        if begun > 1 and not self._fits(action):
+        closed = [template for template in self._tools if template.closed]
+        begun = sum(action.count(template.ends[0]) for template in closed)
+        fits = any(template.fits(action) for template in closed)
+        if begun > 1 and not (fits and self._fits(action) and not _beside(action, [one.ends for one in closed])):
             raise MalformedAction(f"Give one action at a time: you wrote {_shown(action)}.")
+        for begin, end in (template.ends for template in closed if not fits):
+            if action.startswith(begin) and not begin[-1:].isalnum() and begin.strip():
+                raise MalformedAction(f"Write your action as {begin}...{end}: {_shown(action)} does not end so.")
         return action
 
     def _first(self, text: str) -> tuple[str, str]:
@@ -158,6 +173,9 @@ class Reader:
         text = text.strip()
         line, _, below = text.partition("\n")
         below = below.lstrip()
+        called = _CALLED.match(line) if self._takes_input else None
+        if called and (given := _INPUT.match(text, called.end())):
+            return self._with_input(called[1], text[given.end() :])
         given = _INPUT.match(below)
         if given and "{" not in line:
             return self._with_input(self.undressed(line), below[given.end() :])
@@ -204,7 +222,7 @@ class Reader:
             )
 
     def _check_other(self, further: str) -> None:
-        if any(self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
+        if any(_INPUT.match(line) or self._is_action(line) for line in further.split("\n", MOST_LINES)[:MOST_LINES]):
             raise MalformedAction(f"Give one action at a time: below your action you wrote {_shown(further.strip())}.")
 
     def _is_action(self, line: str) -> bool:
@@ -291,6 +309,16 @@ def _below(text: str, label: re.Match[str]) -> str:
             line, gap, below = rest.lstrip().partition("\n")
             return (line.rstrip().removesuffix(mark) + gap + below).strip()
     return rest.strip()
+
+
+def _beside(action: str, ends: Sequence[tuple[str, str]]) -> bool:
+    """Whether one action stands right behind another."""
+    begins = tuple(begin for begin, _ in ends)
+    for mark in {end for _, end in ends}:
+        for place in action.split(mark)[1:MOST_LINES]:
+            if _GAP.sub("", place, count=1).startswith(begins):
+                return True
+    return False
 
 
 def _is_quoted(text: str, start: int, end: int) -> bool:

@@ -231,7 +231,10 @@ BAD = [
     ({"item_id": "maze_1", "conversations": say("rules", "fine")}, "holds no turn"),
     ({"item_id": "maze_1", "conversations": say("rules", "fine", "maze")}, "holds no turn"),
     ({"item_id": "maze_1", "conversations": ["hello"]}, "message 0 is no object"),
-    ({"item_id": "maze_1", "conversations": [{"error": "it broke"}]}, "message 0 has no 'from'"),
+    (
+        {"item_id": "maze_1", "conversations": [{"error": "it broke"}]},
+        "message 0 has no 'role' and no 'from' (its keys: 'error')",
+    ),
     ({"item_id": "maze_1", "conversations": say("a", "b")[::-1]}, "message 0 is not from 'human'"),
     ({"item_id": "maze_1", "conversations": talk("a", "b")[::-1]}, "message 0 is not from 'user'"),
     ({"item_id": "maze_1", "conversations": [{"role": "tool", "content": "a"}]}, "holds no turn"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
@@ -86,3 +87,8 @@ def test_times_that_cannot_be_cost_only_themselves(tmp_path) -> None:
         "\n".join([*lines, '{"event": "bc", "seconds": 2.5}', '{"event": [], "seconds": 1}'])
     )
     assert seconds_by_part(tmp_path)["bc"] == 2.5
+
+
+def test_a_pipe_in_the_place_of_a_curve_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / curve.FILE)
+    assert curve.read(tmp_path) == []

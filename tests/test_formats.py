@@ -410,3 +410,42 @@ def test_a_format_is_found_by_its_name():
 def test_a_tool_that_cannot_work_is_refused_at_once(tools, words):
     with pytest.raises(EnvPoolError, match=words):
         FunctionCalling(tools)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for n in range(3):\n    toggle()",
+        "while True:\n\ttoggle()",
+        "def act():\n    toggle()",
+        "import os\ntoggle()",
+        "x = 1\ntoggle()",
+        "print(1)\ntoggle()",
+        "I go on:\nfor n in range(3):\n    toggle()",
+    ],
+)
+def test_a_call_that_is_a_part_of_other_code_is_not_taken_out_of_it(code):
+    assert "exactly one call" in correction(CODE, code)
+
+
+def test_words_before_a_call_are_a_thought_even_if_they_are_python():
+    assert CODE.parse("Hm\ntoggle()").action == CODE.parse("toggle()").action
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ('{"name": "go_to", "arguments": {"object": "a", "object": "b"}}', "holds 'object' twice"),
+        ("{'name': 'go_to', 'arguments': {'object': 'a', 'object': 'b'}}", "holds 'object' twice"),
+        ('{"name": "go_to", "arguments": {"object": "a"}, "arguments": {"object": "b"}}', "holds 'arguments' twice"),
+        ('{"name": "go_to", "name": "toggle", "arguments": {}}', "holds 'name' twice"),
+        ('{"name": "go_to", "arguments": {"object": "a"}, "parameters": {"object": "b"}}', "arguments of go_to once"),
+    ],
+)
+def test_a_call_that_says_two_things_is_corrected(call, words):
+    assert words in correction(CALLING, call)
+
+
+def test_arguments_are_read_under_any_of_their_names():
+    for key in ("arguments", "parameters", "input", "args", "kwargs"):
+        assert CALLING.parse(f'{{"name": "go_to", "{key}": {{"object": "x"}}}}').action == "go to x"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,8 @@ from agentgym.cli import main
 from agentgym.data import footer, store, stream
 from agentgym.data.agenttraj import read_record, write_messages, write_rollout
 from agentgym.data.imports import Imported, import_files
-from agentgym.data.messages import LEARNED, MASKED, SPEAKERS, THOUGHTS, write_call
+from agentgym.data.marks import LEARNED, MASKED
+from agentgym.data.messages import SPEAKERS, THOUGHTS, write_call
 from agentgym.errors import DataError, RecipeError
 from agentgym.learn import weight
 from agentgym.settings import Reward
@@ -179,6 +182,100 @@ def test_marks_of_whole_records_count_too():
     for more in ({"weight": 2.0}, {"mask": "Assistant"}):
         with pytest.raises(ValueError, match="of the record"):
             read(record(ASKED, answer(), **more))
+
+
+@pytest.mark.parametrize("marks", [{"loss": False}, {"train": 0}, {"exclude": True}, {"useForTraining": False}])
+def test_any_mark_of_a_whole_record_counts(marks, tmp_path):
+    imported = brought(tmp_path / "a.json", record(ASKED, answer(), **marks))
+    assert [turn.learned for turn in imported.trajectories[0].turns] == [False]
+    assert imported.told == []
+
+
+@pytest.mark.parametrize("key", ["loss", "loss_mask", "train_mask"])
+def test_a_list_of_marks_beside_the_messages_sets_the_record_aside(key):
+    with pytest.raises(ValueError, match=f"'{key}' of the record is a list: write 'loss': true or false into each"):
+        read(record(ASKED, answer(), **{key: [0, 1]}))
+
+
+@pytest.mark.parametrize("key", ["trainOnTurn", "loss-mask", "Loss", "Train On Turn"])
+def test_a_mark_is_known_however_its_words_are_joined(key):
+    assert [turn.learned for turn in read(record(ASKED, answer(**{key: False}))).turns] == [False]
+
+
+@pytest.mark.parametrize("key", ["loss_enabled", "is_trained", "sft", "noLearnTurn"])
+@pytest.mark.parametrize("value", [False, True, 0, 1])
+def test_what_looks_like_a_mark_and_is_not_known_sets_the_record_aside(key, value):
+    with pytest.raises(ValueError, match=f"'{key}' of message 1 looks like a mark that is not known: write 'loss'"):
+        read(record(ASKED, answer(**{key: value})))
+
+
+def test_a_key_that_says_no_is_not_dropped_without_a_word(tmp_path):
+    imported = brought(tmp_path / "a.json", record(ASKED, answer(verified=False), checked=False))
+    assert sorted(imported.told) == [
+        "1 of 1 records have a key 'checked' that is not read",
+        "1 of 1 records have a key 'verified' in a message that is not read",
+    ]
+
+
+def test_marks_of_the_parts_of_an_answer_count():
+    def parts(*marks):
+        return [{"type": "text", "text": UP, **mark} for mark in marks]
+
+    def learned(given, **marks):
+        return [turn.learned for turn in read(record(ASKED, answer(given, **marks))).turns]
+
+    assert learned(parts({"train": False}, {"train": False})) == [False]
+    assert learned(parts({"train": True}, {})) == [True]
+    for some, marks in ((parts({"loss": 0}, {}), {}), (parts({"loss": 0}), {"loss": 1})):
+        with pytest.raises(ValueError, match="message 1 marks some of its parts: an answer is learned from whole"):
+            learned(some, **marks)
+    asked = {"role": "user", "content": [{"type": "text", "text": "You are at 1,2.", "train": False}]}
+    assert [turn.learned for turn in read(record(asked, answer())).turns] == [True]
+
+
+def test_a_message_of_two_speakers_sets_the_record_aside():
+    assert read(record(ASKED, {**answer(), "from": "gpt", "value": UP})).turns[0].action == "move up"
+    with pytest.raises(ValueError, match="message 1 has both 'role' and 'from', which differ: keep one"):
+        read(record(ASKED, {**answer(), "from": "human"}))
+
+
+OTHERS = {
+    "a.jsonl.gz": (gzip.compress(b'{"item_id": "maze_3"}'), "is compressed (gzip): unpack it"),
+    "b.jsonl": (gzip.compress(b'{"item_id": "maze_3"}'), "is compressed (gzip): unpack it"),
+    "c.json": (b"PK\x03\x04" + b"\xff" * 40, "is an archive (ZIP): unpack it"),
+    "d.jsonl": (b"PAR1\x15\x04PAR1", "is a Parquet file: let its name end in .parquet"),
+    "e.csv": (b"prompt,completion\nhere,move up\n", "is a table (CSV): save it as Parquet or JSON lines"),
+    "f.json": ('[{"item_id": "maze_3"}]'.encode("utf-16-le"), "is UTF-16 or UTF-32 without a byte order mark: save"),
+    "g.parquet": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS and not"),
+    "h.jsonl": (b"<!DOCTYPE html>\n<html>\n</html>\n", "is no JSON (it begins with '<!DOCTYPE html>')"),
+    "i.json": (b"- item_id: maze_3\n", "is no JSON (it begins with '- item_id: maze_3'): save it as JSON"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_kind_is_named_with_the_way_out(name, tmp_path):
+    content, words = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    imported = import_files([tmp_path / name])
+    assert (imported.good, imported.records, len(imported.quarantined)) == (0, 1, 1)
+    assert words in imported.quarantined[0].reason
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"text": ["x"]}, "it holds a plain text: write it as"),
+        ({"chosen": ["x"], "rejected": ["y"]}, "it holds a pair of a chosen and a rejected answer"),
+        ({"instruction": ["x"], "output": ["y"]}, "it holds an instruction with its output"),
+        ({"question": ["x"], "answer": ["y"]}, "it holds a question with its answer"),
+        ({"dialog": [["x", "y"]]}, "(it has 'dialog'): write it as"),
+    ],
+)
+def test_other_shapes_of_tables_and_records_are_named(columns, words, tmp_path):
+    pl.DataFrame(columns).write_parquet(tmp_path / "maze.parquet")
+    assert words in import_files([tmp_path / "maze.parquet"]).quarantined[0].reason
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read({"item_id": "maze_3", **{key: values[0] for key, values in columns.items()}})
 
 
 def test_answers_in_a_prompt_are_not_learned_from():
@@ -400,7 +497,10 @@ def test_parquet_of_the_hub_is_read_without_the_nulls_of_its_columns(tmp_path, k
         write_call("", "look", {"far": True}),
     ]
     pl.DataFrame({"price": [2.0]}).write_parquet(tmp_path / "other.parquet")
-    assert "is no trajectory file" in import_files([tmp_path / "other.parquet"]).complaint
+    assert (
+        "the file has no 'conversations' or 'messages' (it has 'price'): write it as"
+        in import_files([tmp_path / "other.parquet"]).complaint
+    )
 
 
 def test_the_environment_of_records_can_be_named(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ import trio.testing
 
 import envpool
 from envpool import Completion, EnvPool, EnvSpec, Limits, Step, StopReason, Task, collect, run_sync
+from envpool.episode import LONGEST_ANSWER
 
 
 class Counting:
@@ -159,6 +160,15 @@ def test_an_answer_that_was_cut_is_carried_out_only_if_its_action_ends_before_th
     assert {turn.action for turn in trajectory.turns} == {action}
     if action is None:
         assert trajectory.turns[0].observation
+
+
+def test_an_answer_that_is_too_long_to_be_read_is_corrected():
+    async def answer_endlessly(conversation) -> str:
+        return "Action:\n" + "x" * LONGEST_ANSWER
+
+    (played,) = play([Task("counting", 2)], answer_endlessly)
+    assert {turn.action for turn in played.turns} == {None}
+    assert "Your answer is too long: only 1,000,000 characters can be read." in played.turns[0].observation
 
 
 def test_256_sessions_play_at_once():

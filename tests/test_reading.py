@@ -304,3 +304,64 @@ def test_recorded_answers_are_read_as_they_were_sent():
             several.append(below)
     assert all("\n" in action for action in several)
     assert len(several) == 4
+
+
+CHANGED = [
+    "get 1.5 stick",
+    "get -1 stick",
+    "get 1/2 stick",
+    "get 1-2 stick",
+    "get 2_0 stick",
+    "get +2 stick",
+    "get .5 stick",
+]
+
+
+@pytest.mark.parametrize("written", CHANGED)
+def test_signs_are_not_taken_off_where_that_makes_another_number(written):
+    assert "Numbers in an action are whole and without signs" in correction(react("textcraft"), f"Action: {written}")
+
+
+@pytest.mark.parametrize("written", ["get (2) stick.", "get #2 `stick`", "1. get 2 stick", "get 2 *stick*!"])
+def test_signs_that_leave_a_number_as_it_is_are_taken_off(written):
+    assert react("textcraft").parse(f"Action: {written}").action == "get 2 stick"
+
+
+OSLO = 'get_latitude_longitude with Action Input: {"name": "Oslo"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *(("webshop", f"search[red shirt]{gap}click[buy now]") for gap in ("", " ", ", ", "; ", " and ", ", then ")),
+        ("weather", f"{OSLO} {OSLO}"),
+        ("weather", f"{OSLO} and then {OSLO}"),
+        ("weather", f'{OSLO}\nAction Input: {{"name": "Rome"}}'),
+        ("weather", 'get_latitude_longitude\nAction Input: {"name": "Oslo"}\nAction Input: {"name": "Rome"}'),
+    ],
+)
+def test_two_calls_beside_each_other_are_two_actions(name, written):
+    assert "Give one action at a time" in correction(react(name), f"Action: {written}")
+
+
+@pytest.mark.parametrize("name", ["get_latitude_longitude", "`get_latitude_longitude`,", "**get_latitude_longitude**"])
+@pytest.mark.parametrize("label", ["Action Input:", "action input :", "**Action Input:**"])
+def test_a_call_on_one_line_needs_no_with(name, label):
+    assert react("weather").parse(f'Action: {name} {label} {{"name": "Oslo"}}').action == OSLO
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "form"),
+    [
+        ("webshop", "search[red shirt", "search[...]"),
+        ("webshop", "click[buy", "click[...]"),
+        ("webarena", "type [1] [half", "type [...]"),
+    ],
+)
+def test_half_of_a_call_is_not_sent(name, written, form):
+    assert f"Write your action as {form}" in correction(react(name), f"Action: {written}")
+
+
+def test_brackets_within_a_call_are_part_of_it():
+    for action in ("search[red [big] shirt]", "search[a] b]", "search[search]"):
+        assert react("webshop").parse(f"Action: {action}").action == action

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -413,3 +414,9 @@ def test_a_recipe_made_in_python_is_checked_by_the_same_rules() -> None:
         check_recipe(recipe)
     recipe.environments["maze"] = EnvironmentSettings(eval=1)
     check_recipe(recipe)
+
+
+def test_a_pipe_in_the_place_of_a_recipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "recipe.yaml")
+    with pytest.raises(RecipeError, match=r"is no regular file: name a recipe file$"):
+        load_recipe(tmp_path / "recipe.yaml")

@@ -36,7 +36,8 @@ from functools import lru_cache
 from typing import Any
 
 from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_conversation, weighs
-from agentgym.data.messages import Message, check_whole, holds
+from agentgym.data.marks import marks_of
+from agentgym.data.messages import Message, check_whole, says
 from agentgym.data.scores import check_score
 from agentgym.itemids import ItemId, read_item_id
 from envpool.errors import MalformedAction, did_you_mean
@@ -121,14 +122,14 @@ def read_record(
 
 def _not_read(record: Mapping[str, Any], item_id: str) -> Iterator[str]:
     """The keys of a record that hold something and are not read."""
-    known = {item_id, *READ, *_OWN}
+    known = {item_id, *READ, *_OWN, *marks_of(record)}
     if not any(record.get(name) for name in LISTS):
         known |= set(next((pair for pair in PAIRS if all(record.get(side) for side in pair)), ()))
     if "instructions" in record:
         known |= {"input_ids", "assistant_masks"}  # what an export made of the messages
     if isinstance(record.get("label"), bool):
         known.add("label")
-    return (name for name in record if name not in known and holds(record[name]))
+    return (name for name in record if name not in known and says(record[name]))
 
 
 def write_record(trajectory: Trajectory) -> dict[str, Any]:

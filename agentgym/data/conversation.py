@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentgym.data.messages import Message, check_whole, parsed, read_mark, read_message
+from agentgym.data.marks import marks_of, read_mark
+from agentgym.data.messages import Message, check_whole, parsed, read_message
 
 LISTS = ("conversations", "messages", "conversation")
 """Keys under which a record keeps its messages."""
@@ -23,10 +24,13 @@ _SHAPES = {
     "chosen": "a pair of a chosen and a rejected answer",
     "instruction": "an instruction with its output",
     "query": "a question with its answer",
+    "question": "a question with its answer",
     "input_ids": "tokens without their text",
     "prompt": "a prompt without a completion",
     "text": "a plain text",
 }
+
+_TASK = ("item_id", "id", "task_id", "environment", *LISTS)
 
 _PROMISE = (
     r"(?:(?:do|try) my best(?: to \w+ (?:the|this|your) task)?|do (?:as|what) you say"
@@ -106,14 +110,24 @@ def _given(record: Mapping[str, Any]) -> tuple[list[Any], int]:
         if record.get(asked) and record.get(answered):
             before, after = _side(record, asked, "user"), _side(record, answered, "assistant")
             return [*before, *after], len(before)
-    shape = next((words for key, words in _SHAPES.items() if record.get(key)), None)
-    speaks = next((key for key, value in record.items() if _speaks(value)), None)
-    if shape is None and speaks is not None:
-        raise ValueError(f"the record keeps its messages under {speaks[:60]!r}: rename it to 'messages'")
-    if shape is None:
-        raise ValueError("the record has no 'conversations': it names a task, as AgentEval does, and no episode")
+    raise ValueError(no_conversation(record))
+
+
+def no_conversation(record: Mapping[str, Any]) -> str:
+    """What is there instead of a conversation, and what to do about it.
+
+    Args:
+        record: what JSON gave, or the columns of a file with anything in them that is not empty.
+    """
     cure = 'write it as {"messages": [{"role", "content"}, ...]}'
-    raise ValueError(f"the record has no 'conversations' or 'messages', it holds {shape}: {cure}")
+    if shape := next((words for key, words in _SHAPES.items() if record.get(key)), None):
+        return f"the record has no 'conversations' or 'messages', it holds {shape}: {cure}"
+    if speaks := next((key for key, value in record.items() if _speaks(value)), None):
+        return f"the record keeps its messages under {speaks[:60]!r}: rename it to 'messages'"
+    if texts := [key for key, value in record.items() if key not in _TASK and isinstance(value, str | list) and value]:
+        keys = ", ".join(repr(key[:40]) for key in texts[:6])
+        return f"the record has no 'conversations' or 'messages' (it has {keys}): {cure}"
+    return "the record has no 'conversations': it names a task, as AgentEval does, and no episode"
 
 
 def _speaks(value: Any) -> bool:
@@ -209,7 +223,7 @@ def weighs(record: Mapping[str, Any]) -> bool:
     Raises:
         ValueError: a mark says something else than yes or no.
     """
-    learned = read_mark({"weight": record.get("weight")}, "the record")
+    learned = read_mark({"weight": record.get("weight"), **marks_of(record)}, "the record")
     mask = record.get("mask")
     if mask is not None and str(mask).lower() not in ("user", "human", "system", "", "none"):
         raise ValueError(f"'mask' of the record is {str(mask)[:40]!r}: only what the agent says is learned from")

@@ -14,7 +14,7 @@ from typing import Any
 
 from agentgym.data import store
 from agentgym.data.agenttraj import environment_in, read_record
-from agentgym.data.conversation import LISTS, PAIRS
+from agentgym.data.conversation import LISTS, PAIRS, no_conversation
 from agentgym.data.jsonfiles import Unreadable, records
 from agentgym.data.rows import Phase, from_row, to_row
 from agentgym.data.scores import BeyondScores, Scores, check_score
@@ -38,6 +38,7 @@ QUARANTINE = "quarantine.jsonl"
 """The file, in a run folder or beside what was written, that says what was set aside."""
 
 _CURE = 'name a JSON list of {"item_id": ..., "conversations": [{"from", "loss", "value"}, ...]}, as AgentTraj has it'
+_OURS = frozenset({"environment", "turns", "phase"})  # columns by which our own files are known, damaged or not
 _LONGEST = 10  # remarks; a file may have any number of keys
 
 
@@ -142,7 +143,7 @@ def read_files(
     for path in paths:
         result.files.append(str(path))
         scores: dict[str, Scores] = {}
-        for number, record in _rows(path) if path.suffix.lower() == ".parquet" else records(path):
+        for number, record in _rows(path) if _is_parquet(path) else records(path):
             result.records += 1
             remarks: set[str] = set()
             try:
@@ -228,9 +229,17 @@ class _Row(dict[str, Any]):
 
 def _rows(path: Path) -> Iterator[tuple[int | None, Any]]:
     """Yields every row of a Parquet file with its number; a number of None means the file as a whole."""
+    columns: list[str] = []
+
+    def wanted(names: Sequence[str]) -> bool:
+        columns.extend(names)
+        return _has_conversations(names)
+
     try:
-        foreign = store.foreign_rows(path, _has_conversations)
-        if foreign is None:
+        foreign = store.foreign_rows(path, wanted)
+        if foreign is None and not _OURS & set(columns):
+            yield None, Unreadable(no_conversation(dict.fromkeys(columns, "something")).replace("record", "file", 1))
+        elif foreign is None:
             yield from enumerate(map(_Row, store.rows(path)), start=1)
         else:
             yield from enumerate(map(_without_nulls, foreign), start=1)
@@ -238,6 +247,18 @@ def _rows(path: Path) -> Iterator[tuple[int | None, Any]]:
         if isinstance(error.__cause__, OSError):
             raise
         yield None, Unreadable(str(error).removeprefix(f"{path} "))
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file is to be read as Parquet: by its name, unless what it holds is text."""
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return path.suffix.lower() == ".parquet"
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(7).lstrip()
+    except OSError:
+        return True  # which tells why it cannot be read
+    return not beginning.startswith((b"{", b"[", b"version"))
 
 
 def _has_conversations(columns: Sequence[str]) -> bool:

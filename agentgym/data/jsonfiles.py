@@ -30,6 +30,18 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_OTHERS = (
+    (b"\x1f\x8b", "is compressed (gzip): unpack it"),
+    (b"BZh", "is compressed (bzip2): unpack it"),
+    (b"\xfd7zXZ", "is compressed (xz): unpack it"),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd): unpack it"),
+    (b"PK\x03\x04", "is an archive (ZIP): unpack it"),
+    (b"PAR1", "is a Parquet file: let its name end in .parquet"),
+    (b"ARROW1", "is an Arrow file: save it as Parquet or JSON lines"),
+    (b"SQLite format 3", "is a database (SQLite): save it as Parquet or JSON lines"),
+    (b"version https://git-lfs", "is a pointer of Git LFS and not the file itself: fetch it, as in git lfs pull"),
+)
+"""What other files begin with, and what to do about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,9 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
                 return
             break
     content = content.removeprefix(_BOM)
+    if other := _other(path, content):
+        yield None, Unreadable(other)
+        return
     if _line_of_many(content):
         yield from _lines(content)
         return
@@ -77,6 +92,22 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
         yield from _lines(content)
     else:
         yield None, whole
+
+
+def _other(path: Path, content: bytes) -> str:
+    """Names what a file is that cannot be JSON, and the way out; empty if it may be JSON."""
+    for beginning, words in _OTHERS:
+        if content.startswith(beginning):
+            return words
+    if b"\0" in content[:4]:
+        return "is UTF-16 or UTF-32 without a byte order mark: save it as UTF-8"
+    begins = {line.lstrip(b" \t\r" + _BOM)[:1] for line in content.split(b"\n")}
+    if begins & {b"{", b"["} or not content.strip() or not isinstance(_parsed(content), Unreadable):
+        return ""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return "is a table (CSV): save it as Parquet or JSON lines, with the messages in a list"
+    first = content.lstrip().partition(b"\n")[0][:24].decode(errors="replace")
+    return f"is no JSON (it begins with {first!r}): save it as JSON, JSON lines or Parquet"
 
 
 def _line_of_many(content: bytes) -> bool:

@@ -8,7 +8,7 @@ besides is named, never dropped without a word: it raises, or its key is reporte
 - A call of a tool (``tool_calls``, ``function_call``, parts of type ``tool_use``, speaker ``function_call``) becomes
   the text of the answer, as the format `function_calling` writes it: ``{"thought": ..., "name": ..., "arguments":
   {...}}``. What tools answer is an observation.
-- A mark (`LEARNED`, `MASKED`) says whether an answer is learned from, and an ending (`ENDINGS`) whether it was cut.
+- A mark (`marks.py`) says whether an answer is learned from, and an ending (`ENDINGS`) whether it was cut.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentgym.data.marks import EITHER, IN_PARTS, is_mark, of_parts, read_mark
 from agentgym.modelserver.answers import AT_THE_LIMIT
 
 SPEAKERS: Mapping[str, str] = {
@@ -38,7 +39,10 @@ SPEAKERS: Mapping[str, str] = {
 _CALLERS = ("function_call", "tool_call", "function-call", "tool-call")
 _ENVIRONMENT = {word for word, role in SPEAKERS.items() if role == "user"} - {"user", "human"}
 
-THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "thoughts")
+THOUGHTS = (
+    *("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_content", "thought", "thoughts"),
+    *("think", "cot", "chain_of_thought", "rationale", "inner_monologue"),
+)
 """Keys under which thoughts stand beside an answer."""
 
 THOUGHT_LISTS = ("reasoning_details", "thinking_blocks")
@@ -50,17 +54,6 @@ THOUGHT_PARTS = ("thinking", "reasoning")
 THOUGHT_TEXTS = ("thinking", "reasoning", "text", "summary")
 """Keys of the text in such a block or part."""
 
-LEARNED = (
-    *("loss", "weight", "train", "training", "trainable", "train_on_turn", "learn", "learned", "learnable"),
-    *("loss_mask", "step_loss_mask", "loss_weight", "loss_scale", "compute_loss", "calculate_loss", "output_with_loss"),
-)
-"""Marks of a message that is learned from (1 or true), or is not (0 or false)."""
-
-MASKED = ("masked", "is_masked", "loss_masked", "ignore", "ignored", "exclude", "excluded", "no_loss")
-"""Marks of a message that is not learned from (1 or true), or is (0 or false)."""
-
-_EITHER = ("mask",)
-_IN_PARTS = ("train_detail", "training_detail", "train_details", "spans")
 _NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "file", "files")
 _LABELS = ("name", "id", "tool_call_id")
 
@@ -72,7 +65,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _KNOWN = {
     *("role", "from", "content", "value", "tool_calls", "function_call", "refusal"),
     *("token_ids", "logprobs", "cut", "reasoning_beside"),
-    *ENDINGS, *THOUGHTS, *THOUGHT_LISTS, *LEARNED, *MASKED, *_EITHER, *_IN_PARTS, *_NO_TEXT, *_LABELS,
+    *ENDINGS, *THOUGHTS, *THOUGHT_LISTS, *EITHER, *IN_PARTS, *_NO_TEXT, *_LABELS,
 }  # fmt: skip
 
 _BLOCK = re.compile(r"(\s*<think>(.*?)</think>\s*)(.*)", re.DOTALL)
@@ -110,6 +103,7 @@ class _Content:
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)
+    marks: list[bool | None] = field(default_factory=list)
 
 
 def read_message(given: object, name: str, remarks: set[str]) -> Message:
@@ -125,7 +119,12 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     """
     if not isinstance(given, dict):
         raise ValueError(f"{name} is no object")
-    spelling = "role" if "from" not in given and "role" in given else "from"
+    if not {"role", "from"} & given.keys():
+        raise ValueError(f"{name} has no 'role' and no 'from' (its keys: {_listed_keys(given)})")
+    spelling = "role" if "from" not in given else "from"
+    speakers = {SPEAKERS.get(str(given[key]).lower()) for key in ("role", "from") if given.get(key) is not None}
+    if len(speakers) > 1:
+        raise ValueError(f"{name} has both 'role' and 'from', which differ: keep one")
     speaker = _text(given, spelling, name).lower()
     role = SPEAKERS.get(speaker)
     if role is None:
@@ -136,10 +135,13 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     if holds(given.get("refusal")):
         raise ValueError(f"{name} holds a 'refusal' instead of an answer")
     content = _content(given, spelling, speaker, name, remarks)
-    remarks.update(_not_read(key, "a message") for key in given.keys() - _KNOWN if holds(given[key]))
+    remarks.update(
+        _not_read(key, "a message") for key in given.keys() - _KNOWN if says(given[key]) and not is_mark(key)
+    )
     learned = read_mark(given, name)
     if role == "assistant":
         text = _answer(given, content, speaker, name)
+        learned = of_parts(content.marks, learned, name)
     else:
         text = _joined(content.texts, name, spelling)
         mine = {*THOUGHTS, *THOUGHT_LISTS, "tool_calls", "function_call", "token_ids", "logprobs", "reasoning_beside"}
@@ -157,32 +159,6 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     check_whole(beside, name)
     cut = cut or any(given.get(key) in AT_THE_LIMIT for key in ENDINGS)
     return Message(role, text, learned, spelling, ids, logprobs, beside if role == "assistant" else "", cut)
-
-
-def read_mark(given: Mapping[str, Any], name: str) -> bool | None:
-    """Whether something is learned from, by the marks it has; None if it has none.
-
-    Raises:
-        ValueError: a mark is neither yes nor no, two of them disagree, or one may mean either.
-    """
-    marks: dict[str, bool] = {}
-    for key in (*LEARNED, *MASKED):
-        value = given.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, bool | int | float) or value not in (0, 1):
-            raise ValueError(f"{key!r} of {name} is {_shown(value)}: it should say 1 (learned from) or 0")
-        marks[key] = bool(value) is (key in LEARNED)
-    if len(set(marks.values())) > 1:
-        raise ValueError(f"{name} is learned from by one mark and not by another: {', '.join(map(repr, marks))}")
-    for key in _EITHER:
-        if given.get(key) is not None and not marks:
-            cure = "write 'loss': true or false"
-            raise ValueError(f"{key!r} of {name} may mean that it is learned from, or that it is not: {cure}")
-    for key in _IN_PARTS:
-        if holds(given.get(key)):
-            raise ValueError(f"{key!r} of {name} marks parts of the message: an answer is learned from whole, or not")
-    return next(iter(marks.values()), None)
 
 
 def check_whole(text: str, name: str) -> None:
@@ -204,6 +180,11 @@ def write_call(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
 def holds(value: Any) -> bool:
     """Whether a value holds something that could be lost."""
     return value is not None and value is not False and value not in ("", [], {})
+
+
+def says(value: Any) -> bool:
+    """Whether a value says something: it holds something, or is false, which may be a mark."""
+    return value is False or holds(value)
 
 
 def parsed(text: str) -> Any:
@@ -235,12 +216,14 @@ def _content(given: Mapping[str, Any], spelling: str, speaker: str, name: str, r
 def _read_part(part: Any, content: _Content, name: str, remarks: set[str]) -> None:
     if isinstance(part, str):
         content.texts.append(part)
+        content.marks.append(None)
         return
     if not isinstance(part, dict):
         raise ValueError(f"{name} is of a wrong type")
     part = {key: value for key, value in part.items() if value is not None}
     kind = part.get("type", "text" if "text" in part else None)
-    read = {"type"}
+    read = {"type", *(key for key in part if is_mark(key))}
+    content.marks.append(read_mark(part, f"a part of {name}"))
     if kind in _TEXT_PARTS:
         content.texts.append(_text(part, "text", name))
         read.add("text")
@@ -260,7 +243,7 @@ def _read_part(part: Any, content: _Content, name: str, remarks: set[str]) -> No
         read |= {"tool_use_id", "content"}
     else:
         raise ValueError(f"{name} holds a part of type {_shown(kind)}: only text can be read")
-    remarks.update(_not_read(key, "a part of a message") for key in part.keys() - read if holds(part[key]))
+    remarks.update(_not_read(key, "a part of a message") for key in part.keys() - read if says(part[key]))
 
 
 def _answer(given: Mapping[str, Any], content: _Content, speaker: str, name: str) -> str:
@@ -361,6 +344,10 @@ def _text(given: Mapping[str, Any], key: str, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} has no {key!r}" if value is None else f"{key!r} of {name} is of a wrong type")
     return value
+
+
+def _listed_keys(given: Mapping[str, Any]) -> str:
+    return ", ".join(repr(str(key)[:40]) for key in list(given)[:6])
 
 
 def _not_read(key: str, where: str) -> str:
