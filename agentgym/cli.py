@@ -135,7 +135,9 @@ def _run(argv: list[str]) -> int:
         return int(end.code or 0)
     options = [word for word in rest if word.startswith("-")]
     if options:
-        raise UsageError(f"unknown option {options[0]!r}: settings are written key=value, as in bc.lr=1e-4")
+        settings = hasattr(words, "overrides")
+        cure = "settings are written key=value, as in bc.lr=1e-4" if settings else "--help lists what there is"
+        raise UsageError(f"unknown option {options[0]!r}: {cure}")
     if rest and not hasattr(words, "overrides"):
         raise UsageError(f"{words.command} does not know what to do with {rest[0]!r}")
     if rest:

@@ -23,7 +23,7 @@ from agentgym.data.sources import complaint_about, find
 from agentgym.devices import device_names
 from agentgym.errors import DataError
 from agentgym.evaluation import scalars
-from agentgym.evaluation.answers import Answers, warnings
+from agentgym.evaluation.answers import LEARNED, Answers, warnings
 from agentgym.evaluation.ends import check_any_finished, counted, ends_of, has_score
 from agentgym.evaluation.html import write_html
 from agentgym.evaluation.players import Played, measure
@@ -269,7 +269,7 @@ class _Fit:
 
     def _warn(self, named: Mapping[str, Answers]) -> None:
         """Says at once, and not only in the report, that many answers held no action."""
-        for line in warnings(named):
+        for line in warnings(named, LEARNED):
             progress.show(line)
 
     def _learn(self, job: LearnJob, title: str, number: int) -> Learned:

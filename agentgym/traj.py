@@ -156,7 +156,7 @@ def _no_lesson(row: Mapping[str, Any], trajectory: Trajectory, where: Where) -> 
     if row["phase"] in MEASURED and "phase" not in where:
         return f"{row['phase']} (only measured)"
     if (trajectory.success is False or not trajectory.stop.by_itself) and not {"success", "stop"} & where.keys():
-        return "failed"
+        return "without success"
     return "" if trajectory.turns else "without a turn"
 
 

@@ -61,12 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _turns(spec: EnvSpec) -> str:
+    return f"{spec.max_turns} turn" + ("" if spec.max_turns == 1 else "s")
+
+
 def _list() -> None:
     for name in environments():
         spec = get_spec(name)
         counts = ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split)
         where = "; behind a server" if spec.served else ""
-        print(f"{name:12}{spec.summary} ({counts}; at most {spec.max_turns} turns{where})")
+        print(f"{name:12}{spec.summary} ({counts}; at most {_turns(spec)}{where})")
 
 
 def _play(name: str, index: int | None, player: str) -> None:
@@ -86,7 +90,7 @@ def _play(name: str, index: int | None, player: str) -> None:
 
 
 def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
-    rules = f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {spec.max_turns} turns.\n"
+    rules = f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {_turns(spec)}.\n"
 
     async def ask(conversation: Sequence[Message]) -> str:
         nonlocal rules

@@ -80,7 +80,12 @@ class EnvPool:
 
         Raises:
             UnknownEnvironment: a task names an environment that there is not.
+            EnvPoolError: it is not called in trio, or `policy` is neither a policy nor a function.
         """
+        if not trio.lowlevel.in_trio_task():
+            raise EnvPoolError(
+                "a pool plays in trio, and not in asyncio: call envpool.run_sync(main), or envpool.collect"
+            )
         player = as_policy(policy)
         jobs = ((task, sample) for task in tasks for sample in range(samples))
         send, receive = trio.open_memory_channel[Trajectory](0)

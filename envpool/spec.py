@@ -189,8 +189,13 @@ class EnvSpec:
             `count` different tasks in random order.
 
         Raises:
-            UnknownTask: a fact that the environment does not have, or fewer than `count` matching tasks.
+            UnknownTask: no such split, a fact that the environment does not have, or fewer than `count` matching tasks.
         """
+        if split not in list(Split):
+            known_splits = ", ".join(Split)
+            raise UnknownTask(
+                f"there is no split {split!r}{did_you_mean(str(split), map(str, Split))} (known: {known_splits})"
+            )
         indices = self.tasks(Split(split))
         if where and indices:
             known = self.facts(indices[0])

@@ -510,6 +510,15 @@ def test_sources_are_files_folders_and_what_is_neither_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_of_a_run_folder_its_trajectories_are_the_source(tmp_path):
+    for name in ("report.json", "it000/done.json", "wandb/table.json", "trajectories/expert.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert len(find(str(tmp_path))) == 4  # some folder
+    (tmp_path / "recipe.yaml").write_text("name: run")
+    assert find(str(tmp_path)) == [tmp_path / "trajectories" / "expert.parquet"]
+
+
 def test_nothing_vanishes_from_a_folder(tmp_path, monkeypatch):
     folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     for file in (folder / "A.JSON", folder / "b.txt", folder / QUARANTINE, elsewhere / "deep" / "c.Parquet"):

@@ -138,6 +138,33 @@ def test_many_answers_without_an_action_are_one_line_with_the_cure(case: str) ->
     assert "\n" not in line
 
 
+HELPS: dict[str, tuple[Why, Asked, str]] = {
+    "here": (Why.SEVERAL, Asked(), "teach it by expert episodes first, or set prompt=full"),
+    "here, full": (Why.UNREADABLE, Asked(full=True), "teach it by expert episodes first"),
+    "taught": (Why.SEVERAL, Asked(learned=True), "teach it for longer (bc.steps) or by more expert episodes"),
+    "taught, own": (
+        Why.CUT,
+        Asked(learned=True, own=True),
+        "raise generation.max_tokens together with eval.manner=recipe",
+    ),
+    "a server": (Why.UNREADABLE, Asked(served=True), "set prompt=full"),
+    "a server, full": (
+        Why.UNREADABLE,
+        Asked(served=True, full=True),
+        "set another format, as in format=function_calling",
+    ),
+    "a server's tools": (Why.SEVERAL, Asked(served=True), "one call of a tool at a time in model.endpoint.options"),
+}
+"""What helps whom: nobody is told to set what is set, what is passed over, or to teach what cannot learn."""
+
+
+@pytest.mark.parametrize("case", HELPS)
+def test_the_cure_is_one_that_helps(case: str) -> None:
+    why, asked, cure = HELPS[case]
+    (line,) = warnings({"X": many(why, 0.5)}, asked)
+    assert line.endswith(cure)
+
+
 def test_a_fifth_is_not_many_and_policies_alike_share_a_line() -> None:
     assert warnings({"X": many(Why.CUT, 0.2)}) == []
     (line,) = warnings({"a": many(Why.CUT, 0.3), "b": many(Why.CUT, 0.9), "c": many(Why.CUT, 0.1)})
@@ -157,6 +184,7 @@ def test_how_a_policy_is_asked_is_read_from_the_recipe() -> None:
     ):
         assert Asked.by({"model": {"name": "m", "endpoint": endpoint}}).served is served
     assert Asked.by({}).served is False
+    assert [Asked.by({"prompt": prompt}).full for prompt in ("full", "brief")] == [True, False]
 
 
 def test_texts_that_differ_in_numbers_count_together_and_few_are_named() -> None:

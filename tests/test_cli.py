@@ -95,6 +95,7 @@ BAD = [
     ("collect recipe.yaml --split test", "argument --split: invalid choice: 'test'"),
     ("validate recipe.yaml bc.lr=-1", "bc.lr: -1.0 is out of range"),
     ("envs mase", "unknown environment 'mase'; did you mean 'maze'?"),
+    ("traj stats runs --trust", "unknown option '--trust': --help lists what there is"),
     ("envs maze wordle", "envs does not know what to do with 'wordle'"),
 ]
 

@@ -121,9 +121,18 @@ def test_react_keeps_one_line_actions(thought, action):
         assert REACT.parse(REACT.render(thought, line)).action == line
 
 
+def test_a_misspelt_split_is_one_line_with_the_cure():
+    with pytest.raises(UnknownTask, match=r"^there is no split 'explor'; did you mean 'explore'\? \(known: train, "):
+        get_spec("maze").select("explor", 1)
+    assert get_spec("maze").select("explore", 3) == get_spec("maze").select(Split.EXPLORE, 3)
+
+
 def test_the_command_lists_and_plays(capsys):
     assert main(["list"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} >= set(EMBEDDED)
+    listed = capsys.readouterr().out
+    assert {line.split()[0] for line in listed.splitlines()} >= set(EMBEDDED)
+    assert "; at most 1 turn; " in listed
+    assert "at most 15 turns)" in listed
     assert main(["play", "maze", "--player", "expert"]) == 0
     assert capsys.readouterr().out.endswith("maze_0: done, score 1.0, success True\n")
 

@@ -181,6 +181,7 @@ def test_a_model_is_measured_as_it_was_taught(tmp_path, model):
     prompts = {trajectory.prompt for trajectory in store.read([file])}
     assert all(len(prompt) < 600 for prompt in prompts)
     assert any("is measured as it was taught (prompt brief, format function_calling" in line for line in made.lines())
+    assert made.lines()[-1].endswith("together with eval.manner=recipe"), made.lines()
     assert report_of(tmp_path)["players"][0]["manner"]["from"] == "model"
 
 

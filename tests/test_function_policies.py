@@ -145,3 +145,14 @@ def test_an_asyncio_function_that_takes_too_long_is_cancelled():
 def test_what_is_no_function_is_refused_once():
     with pytest.raises(EnvPoolError, match="neither a policy nor a function"):
         play("walk")
+
+
+def test_a_pool_that_is_entered_in_asyncio_says_where_it_plays():
+    async def main():
+        async with EnvPool().run(TASKS, plain) as trajectories:
+            return [trajectory async for trajectory in trajectories]
+
+    with pytest.raises(
+        EnvPoolError, match=r"^a pool plays in trio, and not in asyncio: call envpool\.run_sync\(main\)"
+    ):
+        asyncio.run(main())

@@ -187,16 +187,16 @@ def test_few_answers_without_an_action_are_a_line_below_the_table_and_no_column(
     rows = report().iterations
     made = report(iterations=[rows[0], replace(rows[3], played=silenced(rows[3].played, "several", 0.004))])
     assert "no action" not in next(line for line in shown(made).splitlines() if "macro" in line)
-    assert any("iteration 3 0.4 % (more than one action)" in line for line in made.why())
+    assert any("iteration 3: 0.4 % (more than one action)" in line for line in made.why())
     assert made.lines()[1:] == []
     assert "| iteration 3 | 1,000 | 0.4 % |" in made.markdown()
 
 
 def test_why_tasks_were_not_solved_is_told_of_every_row():
     (line,) = report().why()
-    assert line.startswith("Episodes that were not solved: iteration 0 ")
-    assert [f"iteration {n} " in line for n in range(4)] == [True] * 4
-    assert "; control " in line
+    assert line.startswith("Episodes that were not solved: iteration 0: ")
+    assert [f"iteration {n}: " in line for n in range(4)] == [True] * 4
+    assert "; control: " in line
     assert line in shown(report(), width=10_000)
     solved = replace(report().iterations[3], played=measured(1.0))
     assert report(iterations=[replace(solved, explored=None)], control=None).why() == []

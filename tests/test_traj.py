@@ -206,7 +206,7 @@ def test_agenttraj_is_for_learning_unless_a_filter_asks_for_the_rest(run, capsys
     assert [record["item_id"] for record in json.loads(Path("all.json").read_text())] == ["maze_1"]
     assert capsys.readouterr().out.splitlines()[2:] == [
         "1 episodes are in all.json: 1 explore",
-        "7 of 8 are left out: 4 failed, 1 control (only measured), 1 eval (only measured), "
+        "7 of 8 are left out: 4 without success, 1 control (only measured), 1 eval (only measured), "
         "1 kept (and explored as well)",
     ]
     export([run], Path("failed.json"), {"phase": ["explore"], "success": ["true", "false", "null"]})

@@ -23,7 +23,7 @@ def find(source: str, on_other: Callable[[Path], None] = lambda path: None) -> l
     In a folder, what is hidden is passed over, and so is what an import has set aside (`QUARANTINE`).
 
     Args:
-        source: a file, a folder (with its folders), or an address such as ``hf://AgentGym/AgentTraj-L``.
+        source: a file, a folder (with its folders; of a run folder its trajectories), or an address such as ``hf://AgentGym/AgentTraj-L``.
         on_other: told each file of a folder whose name is not that of a trajectory file.
 
     Raises:
@@ -31,6 +31,8 @@ def find(source: str, on_other: Callable[[Path], None] = lambda path: None) -> l
     """
     path = _fetch(source) if source.startswith(HUB) else Path(source).expanduser()
     if path.is_dir():
+        if (path / "recipe.yaml").is_file() and (path / "trajectories").is_dir():
+            path = path / "trajectories"  # of a run folder: all else in it is about the run
         files = []
         for file in _inside(path):
             if file.suffix.lower() not in DATA_SUFFIXES:

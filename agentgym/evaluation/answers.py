@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from agentgym.settings import Prompt
 from envpool import EnvSpec, Trajectory, Turn
 from envpool.errors import MalformedAction
 from envpool.formats import FORMATS, ActionFormat, format_for
@@ -218,19 +219,32 @@ class Asked:
 
     Attributes:
         served: whether a server renders its conversations.
+        learned: whether it has learned here how answers are written.
+        own: whether it is asked as it was taught, which goes before what the recipe says.
+        full: whether it is told all of an environment's instructions.
     """
 
     served: bool = False
+    learned: bool = False
+    own: bool = False
+    full: bool = False
+
+    def setting(self, text: str) -> str:
+        """A setting that changes how it is asked, with what else that takes."""
+        return f"{text} together with eval.manner=recipe" if self.own else text
 
     @classmethod
     def by(cls, recipe: Mapping[str, Any]) -> Asked:
         """As a resolved recipe says."""
         endpoint = recipe.get("model", {}).get("endpoint")
-        return cls(served=bool(endpoint) and not endpoint.get("tokens"))
+        return cls(served=bool(endpoint) and not endpoint.get("tokens"), full=recipe.get("prompt") == Prompt.full)
 
 
 HERE = Asked()
 """A model in this process."""
+
+LEARNED = Asked(learned=True)
+"""The model of a training run."""
 
 
 def warnings(named: Mapping[str, Answers], asked: Asked = HERE) -> list[str]:
@@ -255,7 +269,7 @@ def warnings(named: Mapping[str, Answers], asked: Asked = HERE) -> list[str]:
     if cut:
         said.append(
             f"{_spread([a.cut_share for a in cut.values()])} of the answers of {_listed(cut)} were cut at the length "
-            "limit: raise generation.max_tokens"
+            f"limit: {asked.setting('raise generation.max_tokens')}"
         )
     return said
 
@@ -283,17 +297,30 @@ def _cure(why: Why, format: str | None, asked: Asked) -> str:
         case Why.THOUGHTS:
             option = "model.endpoint.options={chat_template_kwargs: {enable_thinking: false}}"
             off = option if asked.served else "model.template_options={enable_thinking: false}"
-            return f"raise generation.max_tokens, or switch thinking off where the template knows how: {off}"
+            longer = asked.setting("raise generation.max_tokens")
+            return f"{longer}, or switch thinking off where the template knows how: {off}"
         case Why.CUT:
-            return "raise generation.max_tokens"
+            return asked.setting("raise generation.max_tokens")
         case Why.SEVERAL if asked.served:
-            return 'let the server stop before the second one, as by model.endpoint.stop=["Observation:"]'
+            return (
+                'let the server stop before the second one, as by model.endpoint.stop=["Observation:"], or allow one '
+                "call of a tool at a time in model.endpoint.options"
+            )
         case Why.SEVERAL:
-            return "it plays on by itself: teach it by expert episodes first, or set prompt=full"
+            return f"it does not end after the first one: {_lesson(asked)}"
         case Why.OTHER_FORMAT:
-            return f"set format={format}"
+            return asked.setting(f"set format={format}")
         case Why.EMPTY if asked.served:
             return "ask the server by hand what it answers; model.endpoint.options changes what it is asked"
         case Why.EMPTY:
             return "it ends at once: teach it for longer (bc.steps), or check its chat template and stop tokens"
-    return "read some with `agentgym traj show`; teach it the format by expert episodes, or set prompt=full"
+    return f"read some with `agentgym traj show`; {_lesson(asked)}"
+
+
+def _lesson(asked: Asked) -> str:
+    """How a policy comes to know how answers are written; a model behind a server cannot be taught."""
+    if asked.learned:
+        return "teach it for longer (bc.steps) or by more expert episodes"
+    if asked.served:
+        return "set another format, as in format=function_calling" if asked.full else "set prompt=full"
+    return "teach it by expert episodes first" + ("" if asked.full else ", or set prompt=full")

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from agentgym.data.store import write_atomically
 from agentgym.errors import DataError
-from agentgym.evaluation.answers import Answers, answers_of, warnings
+from agentgym.evaluation.answers import LEARNED, Answers, answers_of, warnings
 from agentgym.evaluation.ends import Ends, ends_of, has_score
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played
@@ -228,7 +228,7 @@ class Report:
         ]
         said += [f"Not compared: {found}." for found in self._compared if isinstance(found, DataError)]
         said += [line for label, played in self.rows().items() for line in _unfinished(label, played)]
-        return said + warnings(self._looked_at())
+        return said + warnings(self._looked_at(), LEARNED)
 
     def _looked_at(self) -> dict[str, Answers]:
         found: dict[str, Answers] = {}

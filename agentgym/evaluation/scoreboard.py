@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from agentgym.evaluation.tables import (
 )
 from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from agentgym.manner import Manner
+from agentgym.settings import Prompt
 
 TITLE = "% of what can be had, each environment by its metric"
 """What stands above the table."""
@@ -140,7 +141,10 @@ class EvalReport:
 
     def _warnings(self, player: Player) -> list[str]:
         served = player.name == self.recipe.get("model", {}).get("name")  # other players are who their names say
-        return warnings(looked_at(player.name, player.played), Asked.by(self.recipe) if served else HERE)
+        full = player.manner.prompt == Prompt.full
+        asked = Asked.by(self.recipe) if served else HERE
+        asked = replace(asked, learned=player.taught, own=player.taught, full=full)
+        return warnings(looked_at(player.name, player.played), asked)
 
     def why(self) -> list[str]:
         """Says why tasks were not solved."""
@@ -183,7 +187,8 @@ def _coverage(player: Player) -> list[str]:
     tries = "" if episodes == tasks else f", {episodes} episodes"
     said = [f"{player.name}: {tasks} held-out tasks{tries}, coverage {player.played.finished}/{episodes}."]
     if player.taught:
-        said.append(f"{player.name} is measured as it was taught ({player.manner}); eval.manner=recipe would insist.")
+        other = "eval.manner=recipe measures it as the recipe says"
+        said.append(f"{player.name} is measured as it was taught ({player.manner}); {other}.")
     errored = {name: part.errored for name, part in parts.items() if part.errored}
     if errored:
         where = ", ".join(f"{name} {count}" for name, count in errored.items())

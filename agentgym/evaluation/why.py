@@ -40,13 +40,13 @@ def why_lines(rows: Mapping[str, Told]) -> list[str]:
         rows: by the name of what was played.
     """
     said = []
-    ends = [f"{name} {told.ends}" for name, told in rows.items() if str(told.ends)]
+    ends = [f"{name}: {told.ends}" for name, told in rows.items() if str(told.ends)]
     if ends:
         said.append(f"Episodes that were not solved: {'; '.join(ends)}.")
     answers = {name: told.answers for name, told in rows.items() if told.answers.given}
     given = sum(a.given for a in answers.values())
     if any(a.without_action for a in answers.values()):
-        shares = "; ".join(f"{name} {_of(a)}" for name, a in answers.items())
+        shares = "; ".join(f"{name}: {_of(a)}" for name, a in answers.items())
         said.append(f"Answers without an action: {shares}.")
     corrections = Counter[str]()
     for each in answers.values():
