@@ -118,11 +118,7 @@ def member(kind: type[E], value: E | str, path: str) -> E:
 
     Args:
         kind: the enumeration.
-<<<<<<< HEAD
-        value: what was given.
-=======
         value: a member, or the name of one.
->>>>>>> w-breaker
         path: the dotted key of the setting.
 
     Raises:
@@ -131,11 +127,7 @@ def member(kind: type[E], value: E | str, path: str) -> E:
     try:
         return cast(E, converted(kind, value, path))
     except Misfit as misfit:
-<<<<<<< HEAD
-        raise RecipeError([f"{path}: {misfit}"]) from None
-=======
         raise RecipeError([f"{path}: {text}" for path, text in misfit.below(path)]) from None
->>>>>>> w-breaker
 
 
 def converted(hint: Any, value: Any, path: str = "") -> Any:
