@@ -40,8 +40,8 @@ SETTINGS = [(babyai, 0.08), (four_tries, 0.1), (unlike_tasks, 0.1), (one_sided, 
 @pytest.mark.parametrize("tasks", [20, 100])
 @pytest.mark.parametrize(("draw", "truth"), SETTINGS, ids=[draw.__name__ for draw, _ in SETTINGS])
 def test_it_holds_the_true_difference_about_95_times_in_100(draw, truth, tasks):
-    # four standard errors of 500 rounds below 0.95 are 0.911; rare differences may be held more often
-    assert holds(lambda rng: draw(rng, tasks), truth, paired_bootstrap, rounds=500) >= 0.911
+    # four standard errors of 250 rounds below 0.95 are 0.895; rare differences may be held more often
+    assert holds(lambda rng: draw(rng, tasks), truth, paired_bootstrap, rounds=250) >= 0.895
 
 
 @pytest.mark.parametrize("draw", [babyai, four_tries, unlike_tasks])
