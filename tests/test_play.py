@@ -191,7 +191,7 @@ def test_episodes_of_another_version_of_an_environment_are_not_gone_on_with(reci
     job = job_of(recipe, "random", tmp_path / "it.parquet")
     interrupted(recipe, job, 7)
     spec = replace(get_spec("maze"), version="2")
-    monkeypatch.setattr(room, "get_spec", lambda name: spec)
+    monkeypatch.setattr(room, "card_of", lambda recipe, name: spec)
     with pytest.raises(RunError, match="another version of maze"):
         play(recipe, job, lambda success: None)
 
