@@ -6,12 +6,13 @@ others, and more of them (the profile ``deep``).
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-settings.register_profile("same", derandomize=True, database=None, deadline=None)
-settings.register_profile("deep", derandomize=False, database=None, deadline=None, max_examples=2000, print_blob=True)
+_CLOCKS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine does not fail a test
+settings.register_profile("same", derandomize=True, database=None, **_CLOCKS)
+settings.register_profile("deep", derandomize=False, database=None, max_examples=2000, print_blob=True, **_CLOCKS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
