@@ -35,6 +35,7 @@ class Misfit(ValueError):
 
     def below(self, name: str) -> list[tuple[str, str]]:
         """The complaints with the name of the setting in front of their keys."""
+        name = name if name.isprintable() else repr(name)  # a key of the user's, in one line
         return [(f"{name}.{key}" if key else name, text) for key, text in self.complaints]
 
 
@@ -221,7 +222,9 @@ def _section(kind: type, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise Misfit(("", f"{shown(path, value)} is no section of settings: write its keys below it"))
     hints = hints_of(kind)
-    wrong = [(str(name), unknown_key(str(name), hints)) for name in value if name not in hints]
+    wrong = []
+    for name in map(str, value.keys() - hints.keys()):
+        wrong += Misfit(("", unknown_key(name, hints))).below(name)
     found = {}
     for name in hints.keys() & value.keys():
         try:

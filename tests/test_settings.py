@@ -119,6 +119,8 @@ def test_python_values_become_what_yaml_would_give(given: Any, found: Any) -> No
         (lambda: EnvironmentSettings(headers={"a": ["sk-SECRET"]}), ["headers.a: this is not a text"]),
         (lambda: Recipe(name="a\ud800"), ["name: 'a\\ud800' holds half a character (a lone surrogate): take it out"]),
         (lambda: Recipe(data=["\udcff"]), ["data: '\\udcff' holds half a character"]),
+        (lambda: Recipe(bc={"\n": None}), ["bc.'\\n': unknown key"]),
+        (lambda: Recipe(environments={"a\nb": {"eval": "x"}}), ["environments.'a\\nb'.eval: "]),
         (lambda: EndpointSettings(options={"a": [{"b": "\udcff"}]}), ["options.a: this holds half a character"]),
     ],
 )
