@@ -5,7 +5,6 @@ Every function yields complaints; nothing here imports torch or a user's module.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import itertools
 import keyword
@@ -21,7 +20,7 @@ from agentgym.errors import DataError, RecipeError
 from agentgym.itemids import RENUMBERED
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modelserver.complaints import VARIABLE
-from agentgym.modulefinder import find_module, names_of
+from agentgym.modulefinder import wrong_with_class
 from agentgym.numbering import card_of, plays_original
 from agentgym.panel import load_panel
 from agentgym.ranges import out_of_range
@@ -229,29 +228,8 @@ def _endpoint(model: ModelSettings) -> Iterator[Complaint]:
 
 
 def _learner(path: str) -> Iterator[Complaint]:
-    """Looks whether a class is there by reading its module's source, without importing it."""
-    module, _, name = path.rpartition(".")
-    if not module:
-        yield Complaint("module", f"{path!r} is no import path: write `package.module.Class`")
-        return
-    found = find_module(module)
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
-        yield Complaint(
-            "module", f"there is no Python module {module!r}: install it, or start agentgym in the folder that holds it"
-        )
-        return
-    try:
-        names = names_of(ast.parse(Path(found.origin).read_bytes()))  # bytes, for a source may name its encoding
-    except SyntaxError as error:
-        yield Complaint("module", f"{found.origin}, line {error.lineno}: {error.msg}")
-        return
-    except (OSError, ValueError, RecursionError) as error:
-        yield Complaint("module", f"cannot read {found.origin} ({error}): mend the module")
-        return
-    if name not in names:
-        yield Complaint("module", f"the module {module!r} has no {name!r}{did_you_mean(name, names)}")
-    elif not names[name]:
-        yield Complaint("module", f"{path!r} is no subclass of agentgym.AgentModule")
+    if text := wrong_with_class(path):
+        yield Complaint("module", text)
 
 
 def _imports(modules: list[str]) -> Iterator[Complaint]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from envpool.errors import did_you_mean
 
 
 def find_module(module: str) -> ModuleSpec | None:
@@ -43,3 +46,29 @@ def names_of(tree: ast.Module) -> dict[str, bool]:
         strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
         names |= {value: True for value in strings if isinstance(value, str) and value.isidentifier()}
     return names
+
+
+def wrong_with_class(path: str) -> str:
+    """Looks whether a class that learns is there, by reading its module's source.
+
+    Args:
+        path: its import path.
+
+    Returns:
+        What is wrong, with a cure, in one line; empty if nothing is.
+    """
+    module, _, name = path.rpartition(".")
+    if not module:
+        return f"{path!r} is no import path: write `package.module.Class`"
+    found = find_module(module)
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return f"there is no Python module {module!r}: install it, or start agentgym in the folder that holds it"
+    try:
+        names = names_of(ast.parse(Path(found.origin).read_bytes()))  # bytes, for a source may name its encoding
+    except SyntaxError as error:
+        return f"{found.origin}, line {error.lineno}: {error.msg}"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"cannot read {found.origin} ({error}): mend the module"
+    if name not in names:
+        return f"the module {module!r} has no {name!r}{did_you_mean(name, names)}"
+    return "" if names[name] else f"{path!r} is no subclass of agentgym.AgentModule"

@@ -17,7 +17,7 @@ from agentgym.data.codec import Codec
 from agentgym.data.prompts import data_prompts
 from agentgym.data.where import filters
 from agentgym.errors import DataError, RecipeError, RunError
-from agentgym.fit import read_data
+from agentgym.experts import read_data
 from agentgym.models import build_tiny, load_tokenizer
 from agentgym.play import environment_pool
 from agentgym.recipe import load_recipe

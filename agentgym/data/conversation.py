@@ -15,7 +15,7 @@ LISTS = ("conversations", "messages", "conversation")
 """Keys under which a record keeps its messages."""
 
 PAIRS = (("prompt", "completion"), ("prompt", "response"))
-"""Keys of what a model was told and of what it answered: texts, or messages."""
+"""Keys of a prompt and of the answer to it: texts, or messages."""
 
 READ = frozenset({*LISTS, "system", "tools", "functions", "instructions", "acknowledgement", "last_observation"})
 """Keys of a record that are read here, besides those of `PAIRS`."""
@@ -74,7 +74,7 @@ def read_conversation(record: Mapping[str, Any], remarks: set[str]) -> Conversat
     """
     given, told = _given(record)
     messages = [read_message(each, f"message {number}", remarks) for number, each in enumerate(given)]
-    for number in range(told):  # a prompt is what a model is told, its answers in it are no lessons
+    for number in range(told):  # answers within a prompt are examples, and are not learned from
         if messages[number].role == "assistant":
             messages[number] = replace(messages[number], learned=False)
     before = [message.text for message in messages[: _leading(messages)]]
@@ -157,7 +157,7 @@ def _system(record: Mapping[str, Any]) -> str:
 
 
 def _tools(record: Mapping[str, Any]) -> list[str]:
-    """What a model was told of functions, which chat templates write into the instructions."""
+    """The declared functions, which chat templates write into the instructions."""
     tools = next((record[key] for key in ("tools", "functions") if record.get(key)), None)
     if isinstance(tools, str):
         tools = parsed(tools) if parsed(tools) is not None else [tools]

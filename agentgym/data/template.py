@@ -48,7 +48,7 @@ class Glue:
             template has no block for them and they are text as any other.
         trims_user: whether white space around user messages is removed.
         trims_answer: whether white space around answers is removed.
-        day: the day that the template was told is today; None if it writes none.
+        day: the day that the template writes as today; None if it writes none.
     """
 
     opening: str

@@ -221,7 +221,7 @@ class Asked:
         served: whether a server renders its conversations.
         learned: whether it has learned here how answers are written.
         own: whether it is asked as it was taught, which goes before what the recipe says.
-        full: whether it is told all of an environment's instructions.
+        full: whether its prompt holds all of an environment's instructions.
     """
 
     served: bool = False

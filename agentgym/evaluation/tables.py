@@ -97,7 +97,7 @@ def percent(figure: float | None, interval: Interval, between: str = " ") -> str
 
 
 def number_text(number: float, digits: int, sign: str = "") -> str:
-    """Writes a number with so many digits behind the point, unless it is too long to be read."""
+    """Writes a number with the given digits behind the point, unless it is too long to be read."""
     return f"{number:{sign}z.{digits}f}" if abs(number) < TOO_LONG else f"{number:{sign}.3g}"
 
 
