@@ -37,10 +37,11 @@ from envpool.run import collect, run_sync
 from envpool.session import Transport
 from envpool.spec import Environment, EnvSpec, Tool, Writing, environments, get_spec, register
 from envpool.statistics import Statistics
-from envpool.types import Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
+from envpool.types import Call, Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
 
 __all__ = [
     "Actor",
+    "Call",
     "Completion",
     "ContextFull",
     "EnvPool",

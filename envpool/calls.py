@@ -22,6 +22,7 @@ from typing import Any
 
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
 from envpool.spec import ACT, Tool
+from envpool.types import Call
 
 LARGEST = 10**18
 """Whole numbers beyond it are refused: Python takes very long to write some, and refuses to write others."""
@@ -37,14 +38,6 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 _BREAKS = re.compile("[\x85\u2028\u2029]")
 """The line breaks that `json.dumps` leaves as they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A tool and the arguments it is called with, in the order of its template."""
-
-    tool: str
-    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

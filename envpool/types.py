@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
+
+Info = Mapping[str, int | float | str]
+"""What an environment says besides, by name: numbers and texts, such as partial scores."""
+
+Schema = Mapping[str, Any]
+"""A tool as OpenAI's API describes it: ``{"type": "function", "function": {"name", "description", "parameters"}}``."""
 
 
 class Split(StrEnum):
@@ -45,11 +52,35 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation."""
+class Call:
+    """One call of a tool.
 
-    role: Literal["user", "assistant"]
+    Attributes:
+        tool: its name.
+        arguments: by name, in types that JSON has.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any] = field(hash=False)
+
+
+Action = str | Call
+"""What a session is told to do: the text of an action, or a call of one of the environment's tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: who speaks; ``system`` and ``tool`` only where a model calls tools in its own syntax.
+        content: the text.
+        calls: the calls of tools that an assistant's message holds as data.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +91,13 @@ class Step:
         observation: what the environment answers.
         score: the score of the episode so far, on the environment's own scale (never a delta).
         done: whether the episode is over.
+        info: what else there is to know, such as partial scores; no policy sees it.
     """
 
     observation: str
     score: float
     done: bool
+    info: Info = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +134,10 @@ class Turn:
         learned: whether a model is trained on the completion; False where the data it comes from says so.
         policy_seconds: wall time from asking the policy to its answer.
         environment_seconds: wall time from sending the action to the observation; 0 where none was sent.
+        calls: the calls of tools that were carried out, in order, where the format reads calls; `action` is then their
+            text, one below the other.
+        results: what each of several calls caused; empty if there is at most one, whose result is `observation`.
+        info: what the environment said besides, after the last of its actions.
 
     Two turns are equal if the same happened in them, however long it took.
     """
@@ -112,6 +149,9 @@ class Turn:
     learned: bool = True
     policy_seconds: float = field(default=0.0, compare=False)
     environment_seconds: float = field(default=0.0, compare=False)
+    calls: tuple[Call, ...] = ()
+    results: tuple[str, ...] = ()
+    info: Info = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +176,7 @@ class Trajectory:
         item: what the data that it was read from calls the task, where that is another name than `Task.item_id`.
         acknowledgement: what the agent said to the prompt before it saw the first observation, in data where it was
             asked to; None in the pool, where it is not, and such an answer is no turn.
+        tools: the tools that were offered to the policy as data, in the format ``native``; empty in all others.
     """
 
     task: Task
@@ -152,6 +193,7 @@ class Trajectory:
     seconds: float = 0.0
     item: str | None = None
     acknowledgement: str | None = None
+    tools: Sequence[Schema] = field(default=(), hash=False)
 
     @property
     def item_id(self) -> str:
