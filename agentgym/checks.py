@@ -37,7 +37,7 @@ from agentgym.values import hints_of
 from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, get_spec
 from envpool.errors import did_you_mean
 from envpool.imports import import_modules
-from envpool.transports.endpoint import Endpoint
+from envpool.places.endpoint import Endpoint
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -34,11 +34,11 @@ from envpool import (
     collect,
     get_spec,
 )
-from envpool.transports.endpoint import HttpSettings
-from envpool.transports.http import HttpTransport
-from envpool.transports.local import LocalTransport
-from envpool.transports.process import ProcessTransport
-from envpool.transports.routing import RoutingTransport
+from envpool.places.endpoint import HttpSettings
+from envpool.places.http import HttpTransport
+from envpool.places.local import LocalTransport
+from envpool.places.process import ProcessTransport
+from envpool.places.routing import RoutingTransport
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from agentgym.modelserver import complaints_before_playing
 from agentgym.numbering import plays_original
 from agentgym.settings import EnvironmentSettings, Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
-from envpool.transports.process import ProcessTransport
+from envpool.places.process import ProcessTransport
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to answer when a run begins."""

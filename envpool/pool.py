@@ -16,7 +16,7 @@ from envpool.policy import Policy, PolicyLike, as_policy
 from envpool.session import Transport
 from envpool.spec import EnvSpec, get_spec
 from envpool.statistics import Recorder, Statistics
-from envpool.transports.local import LocalTransport
+from envpool.places.local import LocalTransport
 from envpool.types import Task, Trajectory
 
 

@@ -78,7 +78,7 @@ def test_an_episode_is_recorded_from_reset_to_done():
 
 
 def test_a_turn_says_how_long_policy_and_environment_took():
-    class Slow(envpool.transports.local.LocalTransport):
+    class Slow(envpool.places.local.LocalTransport):
         """Opens sessions whose steps take half a second."""
 
         async def open(self, spec):

@@ -13,12 +13,12 @@ import pytest
 import trio
 from test_http import play, played_here, wander
 
-import envpool.transports.process as process_transport
+import envpool.places.process as process_transport
 from envpool import EnvPool, EnvPoolError, Limits, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
 from envpool.spec import EMBEDDED
 from envpool.testing import check_env
-from envpool.transports.endpoint import HttpSettings
-from envpool.transports.process import ProcessTransport
+from envpool.places.endpoint import HttpSettings
+from envpool.places.process import ProcessTransport
 
 QUICK = HttpSettings(call_seconds=20, backoff_seconds=0.01, replays=10)
 
@@ -108,8 +108,8 @@ PLAYER = """
 import sys
 import trio
 from envpool import EnvPool, Task, run_sync
-from envpool.transports.http import HttpTransport
-from envpool.transports.process import ProcessTransport
+from envpool.places.http import HttpTransport
+from envpool.places.process import ProcessTransport
 
 transport = ProcessTransport(2) if sys.argv[1] == "workers" else HttpTransport({"maze": [sys.argv[1]]})
 live = 0

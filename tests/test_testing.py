@@ -835,7 +835,7 @@ def test_an_environment_that_hangs_fails_in_time():
         async def never(*args):
             await trio.sleep_forever()
 
-        class Hanging(envpool.transports.local.LocalTransport):
+        class Hanging(envpool.places.local.LocalTransport):
             async def open(self, spec):
                 session = await super().open(spec)
                 session.step = never

@@ -12,7 +12,7 @@ from test_pool import RAISED, SCORES, breaking, card, raising
 
 from envpool.errors import EnvironmentFailed
 from envpool.server.hosting import InlineHost, ThreadHost
-from envpool.transports.local import LocalTransport, _Building
+from envpool.places.local import LocalTransport, _Building
 from envpool.types import Step
 
 

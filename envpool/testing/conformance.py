@@ -20,7 +20,7 @@ from envpool.testing.checks import CHECKS
 from envpool.testing.http1 import Client, Lost
 from envpool.testing.report import Check, Report, Verdict, format_report
 from envpool.testing.subject import Failed, Skipped, Subject
-from envpool.transports.local import LocalTransport
+from envpool.places.local import LocalTransport
 
 STEPS = 12
 """How many actions a walk takes, at most."""
@@ -139,8 +139,8 @@ def _served(
 ) -> Subject:
     if dialect is None:
         raise EnvPoolError(f"say with --dialect which environment {url} serves")
-    from envpool.transports.endpoint import Endpoint
-    from envpool.transports.http import HttpTransport  # which checks in process do without
+    from envpool.places.endpoint import Endpoint
+    from envpool.places.http import HttpTransport  # which checks in process do without
 
     spec, endpoint = get_spec(dialect), Endpoint(url, token)
     shape = DIALECTS.get(spec.name, PLAIN)

@@ -14,9 +14,9 @@ from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, 
 from envpool.session import note_failure, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.caller import Caller
-from envpool.transports.creation import FINISH_SECONDS, Creation
-from envpool.transports.endpoint import Exchange, HttpSettings
+from envpool.places.caller import Caller
+from envpool.places.creation import FINISH_SECONDS, Creation
+from envpool.places.endpoint import Exchange, HttpSettings
 from envpool.types import Step
 
 T = TypeVar("T")

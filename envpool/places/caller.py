@@ -14,8 +14,8 @@ import trio
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
 from envpool.session import note_failure
 from envpool.statistics import Recorder
-from envpool.transports.echo import Echo
-from envpool.transports.endpoint import Answer, Breaker, Exchange, HttpSettings
+from envpool.places.echo import Echo
+from envpool.places.endpoint import Answer, Breaker, Exchange, HttpSettings
 
 _NOT_TAKEN = (429, 503)
 """The request was not carried out, so any may be repeated."""

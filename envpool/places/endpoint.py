@@ -12,7 +12,7 @@ import trio
 
 from envpool.errors import EnvPoolError, ServerUnreachable
 from envpool.session import note_failure
-from envpool.transports.connection import Received
+from envpool.places.connection import Received
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from envpool.errors import EnvironmentFailed, ServerUnreachable
 from envpool.session import queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.endpoint import Exchange, HttpSettings
-from envpool.transports.remote import NoRoom, RemoteSession, Server
+from envpool.places.endpoint import Exchange, HttpSettings
+from envpool.places.remote import NoRoom, RemoteSession, Server
 from envpool.types import Split
 
 logger = logging.getLogger("envpool")

@@ -1,0 +1,83 @@
+"""An environment object and the calls to it, wherever it lives: guarded, checked, converted, awaited if need be."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
+from envpool.guard import call_here, in_one_line, read_actions, read_step, read_text
+from envpool.spec import Environment, EnvSpec
+from envpool.types import Action, Step
+
+CALLS = ("reset", "step", "available_actions", "close")
+"""The methods of an environment."""
+
+_READ: Mapping[str, Callable[[object, str], Any]] = {
+    "reset": read_text,
+    "step": read_step,
+    "available_actions": read_actions,
+    "close": lambda returned, place: None,
+}
+
+
+class Live:
+    """An environment and the calls to it. Not more than one call is made at a time, all of them in one thread.
+
+    Args:
+        spec: its card.
+        runner: runs what an environment of asyncio awaits, in the thread that builds it; None if nothing may wait.
+
+    Attributes:
+        environment: the environment itself.
+
+    Raises:
+        EnvironmentFailed: it could not be built, or is one of asyncio and there is no `runner`.
+        EnvPoolError: it needs something that is not here, and says so.
+    """
+
+    def __init__(self, spec: EnvSpec, runner: asyncio.Runner | None) -> None:
+        self._spec = spec
+        self._runner = runner
+        self._score = spec.initial_score
+        try:
+            self.environment: Environment = call_here(self._finished, spec.build)
+        except (EnvPoolError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise EnvironmentFailed("open", in_one_line(error)) from error
+        if runner is None and any(inspect.iscoroutinefunction(getattr(self.environment, name, None)) for name in CALLS):
+            raise EnvironmentFailed("open", f"{spec.name} is an environment of asyncio: give it place=thread or process")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Makes one of `CALLS` and reads what it returns.
+
+        Raises:
+            UnknownTask: the environment has no such task.
+            EnvironmentFailed: it raised or returned nonsense.
+            KeyboardInterrupt: it raised that.
+        """
+        try:
+            if name == "step" and (refused := self._converted(*arguments)) is not None:
+                return refused
+            found = _READ[name](call_here(self._finished, getattr(self.environment, name), *arguments), name)
+        except (UnknownTask, EnvironmentFailed, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise EnvironmentFailed(name, in_one_line(error)) from error
+        return found
+
+    def _converted(self, action: Action) -> Step | None:
+        return None
+
+    def _finished(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        returned = function(*arguments)
+        if self._runner is not None and hasattr(type(returned), "__await__"):
+            return self._runner.run(_awaited(returned))
+        return returned
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
