@@ -21,14 +21,14 @@ import trio
 
 from envpool.dialects import Dialect
 from envpool.errors import EnvPoolError, ServerUnreachable
+from envpool.places.connection import Connection, ConnectionFailed, Received, Socket, Stream
+from envpool.places.endpoint import Answer, Endpoint, HttpSettings
+from envpool.places.replicas import Replicas
 from envpool.registry import get_spec
 from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.places.connection import Connection, ConnectionFailed, Received, Socket, Stream
-from envpool.places.endpoint import Answer, Endpoint, HttpSettings
-from envpool.places.replicas import Replicas
 
 
 class HttpTransport:

@@ -49,7 +49,9 @@ class Live:
         except BaseException as error:
             raise EnvironmentFailed("open", in_one_line(error)) from error
         if runner is None and any(inspect.iscoroutinefunction(getattr(self.environment, name, None)) for name in CALLS):
-            raise EnvironmentFailed("open", f"{spec.name} is an environment of asyncio: give it place=thread or process")
+            raise EnvironmentFailed(
+                "open", f"{spec.name} is an environment of asyncio: give it place=thread or process"
+            )
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Makes one of `CALLS` and reads what it returns.

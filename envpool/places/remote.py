@@ -11,12 +11,12 @@ import trio
 
 from envpool.dialects import Complained, Dialect, Unreadable
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
-from envpool.session import note_failure, queueing
-from envpool.spec import EnvSpec
-from envpool.statistics import Recorder
 from envpool.places.caller import Caller
 from envpool.places.creation import FINISH_SECONDS, Creation
 from envpool.places.endpoint import Exchange, HttpSettings
+from envpool.session import note_failure, queueing
+from envpool.spec import EnvSpec
+from envpool.statistics import Recorder
 from envpool.types import Step
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,19 +19,21 @@ GRACE_SECONDS = 0.5
 class PlacedSession:
     """One live instance of an environment on this machine; `open_session` makes one.
 
+    Every call raises `EnvironmentFailed` if the environment raised, hung or returned nonsense, and `SessionLost` if
+    there is no environment any more.
+
     Args:
         instance: where it lives.
         loop: the event loop that it is used in.
-
-    Attributes:
-        abandoned: whether it was left alone in a call that did not end.
+        left: is called when it is closed.
     """
 
-    def __init__(self, instance: Instance | Inline, loop: Loop) -> None:
-        self.abandoned = False
+    def __init__(self, instance: Instance, loop: Loop, left: Callable[[], None]) -> None:
         self._instance = instance
+        self._now = instance.now if isinstance(instance, Inline) else None
         self._loop = loop
-        self._asked: Future[Any] | None = None  # the latest call, where a call takes its time
+        self._left: Future[Any] | None = None  # a call that nobody waits for any more
+        self._leave = left
         self._closed = False
 
     @property
@@ -41,13 +43,11 @@ class PlacedSession:
 
     @property
     def lost(self) -> bool:
-        """Whether every further call is in vain: there is no environment any more, or it is still in an earlier one."""
-        return self._instance.lost or (self._asked is not None and not self._asked.done() and not self._waited)
-
-    _waited = False
+        """Whether every further call is in vain: the environment is gone, or nobody waited for the end of a call."""
+        return self._left is not None or self._instance.lost
 
     async def reset(self, index: int) -> str:
-        """Starts the task `index`; returns the first observation."""
+        """Starts the task `index`; returns the first observation. Raises `UnknownTask` if there is none."""
         observation: str = await self._call("reset", index)
         return observation
 
@@ -64,8 +64,8 @@ class PlacedSession:
     async def aclose(self) -> None:
         """Frees the environment; the second call does nothing.
 
-        After a call that nobody waited for to its end, it waits for that a moment only: what hangs is closed when it
-        comes back, and counts as abandoned.
+        After a call that was not waited for to its end, it waits a moment only. A call that hangs is left alone, and the
+        environment is closed when it comes back.
 
         Raises:
             EnvironmentFailed: it failed in closing; it is gone nevertheless.
@@ -74,39 +74,60 @@ class PlacedSession:
             return
         self._closed = True
         await self._loop.pause()
-        hung = self.lost
         closing = self._instance.close()
-        if closing is None:
-            return
-        if hung:
-            self.abandoned = not await self._loop.settle(closing, GRACE_SECONDS)
-            return
         try:
-            await self._loop.wait(closing, queues=False)
+            if self._left is None:
+                await self._loop.wait(closing, queues=False)
+            else:
+                await self._loop.settle(closing, GRACE_SECONDS)
         finally:
-            self.abandoned = not closing.done()
+            self._leave()
+            if not closing.done():
+                self._loop.abandoned()
+
+    async def built(self) -> None:
+        """Waits until there is an environment.
+
+        Raises:
+            EnvPoolError: there is none.
+        """
+        await self._wait(self._instance.built)
 
     async def _call(self, name: str, *arguments: Any) -> Any:
-        instance = self._instance
-        if isinstance(instance, Inline):
+        if self._now is not None:
             await self._loop.pause()
-            return instance.call(name, *arguments)
-        if self.lost:
+            return self._now(name, *arguments)
+        if self._left is not None:
             raise SessionLost(name, "its last call did not end")
-        self._asked = instance.call(name, *arguments, seconds=self._loop.seconds)
-        return await self._outcome(self._asked, instance.queues)
+        return await self._wait(self._instance.call(name, *arguments, seconds=self._loop.seconds))
 
-    async def _outcome(self, asked: Future[Any], queues: bool) -> Any:
-        self._asked, self._waited = asked, True
+    async def _wait(self, future: Future[Any]) -> Any:
         try:
-            return await self._loop.wait(asked, queues=queues)
+            return await self._loop.wait(future, queues=self._instance.queues)
         finally:
-            self._waited = False
+            if not future.done():
+                self._left = future
 
 
-async def open_session(host: Host, loop: Loop) -> PlacedSession:
-    """Builds an environment in a place.
+async def open_session(host: Host, loop: Loop, left: Callable[[], None] = lambda: None) -> PlacedSession:
+    """Builds an environment in a place; what nobody waits for any more is closed as soon as it is built.
+
+    Args:
+        host: the place.
+        loop: the event loop that the session is used in.
+        left: is called when the session is closed; not if it could not be opened.
 
     Raises:
         EnvPoolError: it could not be built.
     """
+    await loop.pause()
+    instance = host.open(loop)
+    session = PlacedSession(instance, loop, left)
+    try:
+        await session.built()
+    except BaseException:
+        if not instance.built.done():
+            loop.abandoned()
+        instance.close()
+        raise
+    return session

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from envpool.errors import SessionLost
-from envpool.places.hosts import Loop
+from envpool.places.hosts import Loop, failed
 from envpool.places.live import Live
 from envpool.spec import Environment, EnvSpec
 
@@ -43,10 +43,9 @@ class Threaded:
     def call(self, name: str, *arguments: Any, seconds: float) -> Future[Any]:
         """Makes one call; whoever waits for it keeps the time."""
         if self._live is None or self.lost:
-            lost: Future[Any] = Future()
-            lost.set_exception(SessionLost(name, "its environment is closed"))
-            return lost
-        return self._ask(self._live.call, name, *arguments)
+            return failed(SessionLost(name, "its environment is closed"))
+        call = self._live.call
+        return self._ask(lambda runner: call(name, *arguments))
 
     def close(self) -> Future[None]:
         """Frees the environment after its last call, and ends the thread."""
@@ -62,27 +61,29 @@ class Threaded:
         if self._live is not None:
             self._live.call("close")
 
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def _ask(self, work: Callable[[asyncio.Runner], Any]) -> Future[Any]:
         future: Future[Any] = Future()
-        self._jobs.put((future, function, arguments))
+        self._jobs.put((future, work))
         return future
 
 
-_Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
+_Job = tuple[Future[Any], Callable[[asyncio.Runner], Any]]
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     with asyncio.Runner() as runner:  # makes a loop only for an environment that needs one
         while (job := jobs.get()) is not None:
-            future, function, arguments = job
-            try:
-                outcome = function(*arguments) if arguments else function(runner)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(outcome)
-                del outcome
-            del job, future, function, arguments  # or they live until there is something else to do
+            _carry_out(*job, runner)
+            del job  # or it lives until there is something else to do
+
+
+def _carry_out(future: Future[Any], work: Callable[[asyncio.Runner], Any], runner: asyncio.Runner) -> None:
+    try:
+        outcome = work(runner)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(outcome)
 
 
 class ThreadHost:

@@ -12,6 +12,7 @@ import trio
 from envpool.errors import EnvPoolError
 from envpool.guard import in_one_line
 from envpool.imports import add_import_option, import_named
+from envpool.places.local import LocalTransport
 from envpool.registry import get_spec
 from envpool.run import run_sync
 from envpool.session import Call, Transport, current_call
@@ -20,7 +21,6 @@ from envpool.testing.checks import CHECKS
 from envpool.testing.http1 import Client, Lost
 from envpool.testing.report import Check, Report, Verdict, format_report
 from envpool.testing.subject import Failed, Skipped, Subject
-from envpool.places.local import LocalTransport
 
 STEPS = 12
 """How many actions a walk takes, at most."""
