@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
+
+from envpool.call import Action, Call, Schema
+from envpool.syntaxes import split
+
+__all__ = [
+    "Action",
+    "Call",
+    "Completion",
+    "Info",
+    "Message",
+    "Schema",
+    "Split",
+    "Step",
+    "StopReason",
+    "Task",
+    "Trajectory",
+    "Turn",
+    "conversation",
+    "first_message",
+]
 
 Info = Mapping[str, int | float | str]
 """What an environment says besides, by name: numbers and texts, such as partial scores."""
-
-Schema = Mapping[str, Any]
-"""A tool as OpenAI's API describes it: ``{"type": "function", "function": {"name", "description", "parameters"}}``."""
 
 
 class Split(StrEnum):
@@ -49,23 +66,6 @@ class Task:
     def item_id(self) -> str:
         """The name AgentTraj and AgentEval use, as in ``textcraft_31``."""
         return f"{self.environment}_{self.index}"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a tool.
-
-    Attributes:
-        tool: its name.
-        arguments: by name, in types that JSON has.
-    """
-
-    tool: str
-    arguments: Mapping[str, Any] = field(hash=False)
-
-
-Action = str | Call
-"""What a session is told to do: the text of an action, or a call of one of the environment's tools."""
 
 
 @dataclass(frozen=True, slots=True)
