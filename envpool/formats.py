@@ -12,12 +12,13 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from envpool.calls import Toolbox
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
+from envpool.native import Native
 from envpool.objects import objects
+from envpool.parsed import Parsed
 from envpool.reading import Reader, tamed, word_for_word
 from envpool.spec import EnvSpec, Tool, Writing
 from envpool.thoughts import ENDS, OPENS, Found, NothingFound, past_thoughts, without_tags
@@ -27,14 +28,6 @@ LONGEST_CODE = 20_000
 
 _ANY = Writing()
 _ONE_CALL = 'Give exactly one call of one function, as in act(action="..."), and no other code.'
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """An answer taken apart."""
-
-    thought: str
-    action: str
 
 
 class ActionFormat(Protocol):
@@ -319,6 +312,7 @@ FORMATS: Mapping[str, Callable[[EnvSpec], ActionFormat]] = {
     "react": lambda spec: ReAct(spec.tools, spec.writing),
     "function_calling": lambda spec: FunctionCalling(spec.tools, spec.writing),
     "code_as_action": lambda spec: CodeAsAction(spec.tools, spec.writing),
+    "native": lambda spec: Native(spec.tools, spec.writing),
 }
 """What makes a format for an environment, by the name that recipes call it."""
 

@@ -13,18 +13,20 @@ which experts and imported data write. A chat template belongs to the first of `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from envpool.call import Schema
 from envpool.errors import MalformedAction
 from envpool.syntaxes.as_json import Hermes, Llama, Mistral, MistralNamed, call_id
 from envpool.syntaxes.family import Answer, Family, Scan
-from envpool.syntaxes.find import INVENTED, NO_CALL, read_marked
+from envpool.syntaxes.find import INVENTED, NO_CALL, RESULTS, read_marked
 from envpool.syntaxes.gemma import Gemma
 from envpool.syntaxes.harmony import Harmony, is_harmony, read_harmony
 from envpool.syntaxes.tagged import Tagged
+from envpool.thoughts import without_tags
 
-__all__ = ["FAMILIES", "HERMES", "INVENTED", "NO_CALL", "Answer", "Family", "call_id", "read", "split"]
+__all__ = ["FAMILIES", "HERMES", "INVENTED", "NO_CALL", "Answer", "Family", "call_id", "read", "split", "tamed"]
 
 HERMES = Hermes()
 """The neutral spelling."""
@@ -59,6 +61,8 @@ FAMILIES: Sequence[Family] = (
 
 _SCANS: Mapping[str, Scan] = {**Llama.scans, **Tagged.scans, **Mistral.scans, **Gemma.scans}
 
+_MARKS = re.compile("|".join([*map(re.escape, _SCANS), r"<\|channel\|>", RESULTS.pattern]))
+
 
 def read(text: str, tools: Sequence[Schema] = ()) -> Answer:
     """Reads an answer, whichever family wrote it.
@@ -80,3 +84,8 @@ def split(text: str, tools: Sequence[Schema] = ()) -> Answer:
         return read(text, tools)
     except MalformedAction:
         return Answer(text, ())
+
+
+def tamed(thought: str) -> str:
+    """Writes a thought so that nothing in it is taken for a call, a result or the end of private thoughts."""
+    return _MARKS.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", without_tags(thought)).strip()

@@ -18,9 +18,11 @@ NO_CALL = "No tool call found: end your answer with a call of one of the tools t
 INVENTED = "You wrote the result of a call yourself: end your answer with your calls, and wait for their results."
 """The correction of an answer that goes on with calls behind a result of its own invention."""
 
-_RESULTS = re.compile(
+RESULTS = re.compile(
     r"<tool_response>|<\|tool_response>|<start_function_response>|\[TOOL_RESULTS\]|<\|start_header_id\|>ipython"
 )
+"""How results begin."""
+
 _GEMMA_THOUGHT = re.compile(r"<\|channel>thought(.*?)<channel\|>(.*)", re.DOTALL)
 _BETWEEN = re.compile(r"[\s;,]*\Z")
 
@@ -112,5 +114,5 @@ def _check_between(text: str) -> None:
     """
     if ENDS.search(text):
         raise NothingFound(NO_CALL)
-    if _RESULTS.search(text):
+    if RESULTS.search(text):
         raise MalformedAction(INVENTED)
