@@ -19,8 +19,9 @@ from urllib.request import getproxies, proxy_bypass
 import h11
 import trio
 
-from envpool.dialects import DIALECTS, PLAIN, Dialect
+from envpool.dialects import Dialect
 from envpool.errors import EnvPoolError, ServerUnreachable
+from envpool.registry import get_spec
 from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
@@ -57,7 +58,7 @@ class HttpTransport:
             name: [Endpoint(one) if isinstance(one, str) else one for one in several]
             for name, several in endpoints.items()
         }
-        self._dialects = {name: (dialects or {}).get(name) or DIALECTS.get(name, PLAIN) for name in endpoints}
+        self._dialects = {name: (dialects or {}).get(name) or get_spec(name).dialect for name in endpoints}
         for name, several in self._endpoints.items():
             if not several:
                 raise EnvPoolError(f"{name} has no address: name at least one, as in http://127.0.0.1:36001")
