@@ -312,7 +312,7 @@ FORMATS: Mapping[str, Callable[[EnvSpec], ActionFormat]] = {
     "react": lambda spec: ReAct(spec.tools, spec.writing),
     "function_calling": lambda spec: FunctionCalling(spec.tools, spec.writing),
     "code_as_action": lambda spec: CodeAsAction(spec.tools, spec.writing),
-    "native": lambda spec: Native(spec.tools, spec.writing),
+    "native": lambda spec: Native(Toolbox.of(spec)),
 }
 """What makes a format for an environment, by the name that recipes call it."""
 

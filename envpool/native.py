@@ -12,7 +12,6 @@ from envpool.call import Action, Call, Schema
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
 from envpool.parsed import Parsed
-from envpool.spec import Tool, Writing
 from envpool.syntaxes import HERMES, read, split, tamed
 from envpool.thoughts import without_tags
 
@@ -25,7 +24,6 @@ class Native:
 
     Args:
         tools: the environment's tools.
-        writing: what its actions may hold.
     """
 
     name = NAME
@@ -34,8 +32,8 @@ class Native:
         "carried out in their order."
     )
 
-    def __init__(self, tools: Sequence[Tool], writing: Writing) -> None:
-        self._tools = Toolbox(tools, lines=writing.lines)
+    def __init__(self, tools: Toolbox) -> None:
+        self._tools = tools
 
     @property
     def schemas(self) -> Sequence[Schema]:
@@ -52,7 +50,9 @@ class Native:
         """
         calls = [each if isinstance(each, Call) else self._tools.call(each) for each in (action, *more)]
         answer = HERMES.write(thought, calls)
-        return answer if split(answer, self.schemas) == (thought.strip(), tuple(calls)) else HERMES.write(tamed(thought), calls)
+        if split(answer, self.schemas) == (thought.strip(), tuple(calls)):
+            return answer
+        return HERMES.write(tamed(thought), calls)
 
     def parse(self, text: str) -> Parsed:
         """Reads the calls of an answer.
