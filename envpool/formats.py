@@ -1,7 +1,7 @@
 """The formats: how a thought and an action are written in one answer, and read back.
 
-`ReAct` writes the action as text. `FunctionCalling` and `CodeAsAction` write it as a call of one of the environment's
-tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a model answers,
+`ReAct` writes the action as text. `FunctionCalling`, `CodeAsAction` and `Native` write it as a call of one of the
+environment's tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a model answers,
 reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it is ever run.
 """
 
@@ -14,6 +14,7 @@ from envpool.calls import Toolbox
 from envpool.code_as_action import CodeAsAction
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
 from envpool.function_calling import FunctionCalling
+from envpool.native import Native
 from envpool.parsed import Parsed
 from envpool.reading import Reader, tamed, word_for_word
 from envpool.spec import EnvSpec, Writing
@@ -87,6 +88,7 @@ FORMATS: Mapping[str, Callable[[EnvSpec], ActionFormat]] = {
     "react": lambda spec: ReAct(Toolbox.of(spec), spec.writing),
     "function_calling": lambda spec: FunctionCalling(Toolbox.of(spec)),
     "code_as_action": lambda spec: CodeAsAction(Toolbox.of(spec)),
+    "native": lambda spec: Native(Toolbox.of(spec)),
 }
 """What makes a format for an environment, by the name that recipes call it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envpool.types import Call
+from envpool.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +12,13 @@ class Parsed:
     """An answer taken apart.
 
     Attributes:
-        thought: why the policy acts.
-        action: the text of what it does.
-        calls: the calls of tools that make the action, where the format or the environment is of calls.
+        thought: why it acts.
+        action: the text of its action; of several calls, their texts one below the other.
+        calls: its calls of tools, in order, where the format reads calls.
+        texts: the text of each call, where there may be several.
     """
 
     thought: str
     action: str
     calls: tuple[Call, ...] = ()
+    texts: tuple[str, ...] = ()
