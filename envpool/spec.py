@@ -105,9 +105,9 @@ def goal_after(pattern: str, *, first: bool = False) -> Callable[[str], str]:
     return goal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EnvSpec:
-    """An environment's card.
+    """An environment's card. Two cards are the same if they are one object.
 
     Attributes:
         name: how it is called in recipes and item ids.
