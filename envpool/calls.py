@@ -73,7 +73,7 @@ class Toolbox:
 
     @property
     def signatures(self) -> str:
-        """One line a tool, as in ``- go_to(object: str): walks to an object``, and one a parameter that is described."""
+        """One line a tool, as in ``- go_to(object: str): walks to an object``; one a parameter that is described."""
         lines: list[str] = []
         for tool in self.tools:
             lines.append(f"- {self.signature(tool.name)}" + (f": {tool.summary}" if tool.summary else ""))

@@ -10,8 +10,8 @@ from typing import Any
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
-from envpool.schemas import types_in
 from envpool.parsed import Parsed
+from envpool.schemas import types_in
 from envpool.thoughts import Found, NothingFound, past_thoughts, with_escaped_tags, without_tags
 from envpool.types import Action, Call
 

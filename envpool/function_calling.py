@@ -102,4 +102,6 @@ def _object_in(text: str) -> Any:
 
 
 def _json(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
-    return with_escaped_tags(json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False))
+    return with_escaped_tags(
+        json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False)
+    )

@@ -107,7 +107,9 @@ class Template:
         holes = [piece for piece in self._pieces if not isinstance(piece, str)]
         if any(isinstance(hole, _All) for hole in holes):
             return _object(match[1])
-        return {hole.name: text for hole, text in zip(holes, match.groups(), strict=True) if isinstance(hole, Parameter)}
+        return {
+            hole.name: text for hole, text in zip(holes, match.groups(), strict=True) if isinstance(hole, Parameter)
+        }
 
     def _written(self, piece: str | Parameter | _All, arguments: Mapping[str, Any]) -> str:
         if isinstance(piece, str):
