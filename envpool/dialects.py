@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
+from envpool.objects import spelled_in_json, spelled_in_python
 from envpool.types import Info, Step
 
 REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
@@ -20,6 +22,13 @@ AgentGym's servers have nothing of the kind, so that an answer of theirs that we
 
 INFO = "step_info"
 """Key of what an environment says besides, if anything, in the answers of our own servers to ``/step``."""
+
+
+class Literals(StrEnum):
+    """How the values in the JSON object of an action are spelled on the wire."""
+
+    JSON = "json"
+    PYTHON = "python"  # ``True``, ``False`` and ``None``, for servers that read the object as Python does
 
 
 class Unreadable(ValueError):
@@ -49,6 +58,7 @@ class Dialect:
         done: keys of which any says that the episode is over.
         actions: key of the possible actions in the answers; they are shown to the policy with every observation.
         action: how an action is sent, with ``{}`` where its text goes.
+        literals: how the values in the JSON object of an action are spelled.
         spelling: how the server spells what actions begin with, where the environment spells it another way.
         offers: which actions the keys of the answer to ``/available_actions`` stand for: one for each text of a list,
             in place of ``{}``, or one if the value is true. Empty if the answer is the list of actions itself.
@@ -76,6 +86,7 @@ class Dialect:
     done: Sequence[str] = ("done",)
     actions: str | None = None
     action: str = "{}"
+    literals: Literals = Literals.JSON
     spelling: Mapping[str, str] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
     trouble: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +155,8 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(ours):
                 action = theirs + action.removeprefix(ours)
+        if self.literals == Literals.PYTHON:
+            action = spelled_in_python(action)
         return self.action.replace("{}", action)
 
     def read_action(self, text: str) -> str:
@@ -153,7 +166,7 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(theirs):
                 action = ours + action.removeprefix(theirs)
-        return action
+        return spelled_in_json(action) if self.literals == Literals.PYTHON else action
 
     def read_available(self, answer: Any) -> Sequence[str]:
         """Finds the possible actions in the answer to ``/available_actions``.

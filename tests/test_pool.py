@@ -302,7 +302,7 @@ RAISED = {
     "system-exit": (SystemExit(7), "SystemExit: 7"),
     "base-exception": (BaseException("boom"), "BaseException: boom"),
     "generator-exit": (GeneratorExit(), "GeneratorExit"),
-    "stop-iteration": (StopIteration("end"), "RuntimeError: coroutine raised StopIteration"),
+    "stop-iteration": (StopIteration("end"), "StopIteration: end"),
     "group": (BaseExceptionGroup("all", [SystemExit(3), ValueError("x")]), "SystemExit: 3"),
     "unprintable": (Unprintable(), "Unprintable, whose text cannot be read"),
     "no-text": (NoText(), "NoText, whose text cannot be read"),

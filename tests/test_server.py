@@ -27,9 +27,10 @@ from uvicorn.server import ServerState
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
 from envpool.dialects import Complained
 from envpool.server import connections, create_app, serve
-from envpool.server.hosting import InlineHost, ThreadHost
+from envpool.places.inline import InlineHost
+from envpool.places.process import ProcessHost
+from envpool.places.thread import ThreadHost
 from envpool.server.serve import _listening
-from envpool.server.workers import ProcessHost
 
 KEY = "Idempotency-Key"
 JSON = {"Content-Type": "application/json"}
@@ -429,7 +430,7 @@ def test_a_call_that_hangs_in_a_thread_costs_only_its_own_session(slow):
         assert (await post(client, "/reset", id=other, data_idx=1))["observation"] == "Count to 1."
         assert client.sessions.count() == 1
 
-    run(main, slow, ThreadHost(slow, threads=1, step_seconds=0.2))
+    run(main, slow, ThreadHost(slow), step_seconds=0.2)
 
 
 # -- limits and lifetime ----------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
+from envpool.errors import EnvironmentFailed, EnvPoolError, MalformedAction, UnknownTask
 from envpool.guard import call_here, in_one_line, read_actions, read_step, read_text
+from envpool.places.actions import as_taken
 from envpool.spec import Environment, EnvSpec
-from envpool.types import Action, Step
+from envpool.types import Call, Step
 
 CALLS = ("reset", "step", "available_actions", "close")
 """The methods of an environment."""
@@ -49,9 +50,7 @@ class Live:
         except BaseException as error:
             raise EnvironmentFailed("open", in_one_line(error)) from error
         if runner is None and any(inspect.iscoroutinefunction(getattr(self.environment, name, None)) for name in CALLS):
-            raise EnvironmentFailed(
-                "open", f"{spec.name} is an environment of asyncio: give it place=thread or process"
-            )
+            raise EnvironmentFailed("open", f"{spec.name} has async methods: give it place=thread or place=process")
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Makes one of `CALLS` and reads what it returns.
@@ -61,18 +60,22 @@ class Live:
             EnvironmentFailed: it raised or returned nonsense.
             KeyboardInterrupt: it raised that.
         """
+        if name == "step" and (isinstance(arguments[0], Call) or self._spec.takes_calls):
+            try:
+                arguments = (as_taken(self._spec, arguments[0]),)
+            except MalformedAction as malformed:
+                return Step(str(malformed), self._score, False)
         try:
-            if name == "step" and (refused := self._converted(*arguments)) is not None:
-                return refused
             found = _READ[name](call_here(self._finished, getattr(self.environment, name), *arguments), name)
         except (UnknownTask, EnvironmentFailed, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise EnvironmentFailed(name, in_one_line(error)) from error
+        if name == "reset":
+            self._score = self._spec.initial_score
+        elif name == "step":
+            self._score = found.score
         return found
-
-    def _converted(self, action: Action) -> Step | None:
-        return None
 
     def _finished(self, function: Callable[..., Any], *arguments: Any) -> Any:
         returned = function(*arguments)

@@ -28,8 +28,8 @@ REPLAYS = 3
 class LocalTransport:
     """Opens sessions on this machine.
 
-    No more sessions of an environment are built at once, and no more are there at once, than its card says; others wait,
-    and that is not a part of the time that a call may take.
+    No more sessions of an environment are built at once, or live at once, than its card says; others wait, which is no
+    part of the time that a call may take.
 
     Args:
         place: ``inline``, ``thread`` or ``process`` for all environments; None for what their cards say.

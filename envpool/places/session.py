@@ -64,7 +64,7 @@ class PlacedSession:
     async def aclose(self) -> None:
         """Frees the environment; the second call does nothing.
 
-        After a call that was not waited for to its end, it waits a moment only. A call that hangs is left alone, and the
+        After a call that was not waited for to its end, it waits a moment only. A call that hangs is left alone; the
         environment is closed when it comes back.
 
         Raises:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -62,11 +63,11 @@ class TrioLoop:
 
     def reading(self, file: int, callback: Callable[[], None]) -> None:
         """Calls back whenever a file can be read, until `forget`."""
-        self._files[file] = self._call_back(lambda: trio.lowlevel.wait_readable(file), callback)
+        self._files[file] = self._call_back(partial(trio.lowlevel.wait_readable, file), callback)
 
     def writing(self, file: int, callback: Callable[[], None]) -> None:
         """Calls back whenever a file can be written to, until `forget`."""
-        self._files[file] = self._call_back(lambda: trio.lowlevel.wait_writable(file), callback)
+        self._files[file] = self._call_back(partial(trio.lowlevel.wait_writable, file), callback)
 
     def forget(self, file: int) -> None:
         """Calls back for a file no more."""
@@ -75,7 +76,7 @@ class TrioLoop:
 
     def ticking(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back again and again, until the function that is returned is called."""
-        return self._call_back(lambda: trio.sleep(seconds), callback)
+        return self._call_back(partial(trio.sleep, seconds), callback)
 
     def _call_back(self, happens: Callable[[], Awaitable[None]], callback: Callable[[], None]) -> Callable[[], None]:
         scope = trio.CancelScope()

@@ -62,7 +62,7 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str], loop: Loop, *, quiet: bool) -> None:
-        self._log: IO[bytes] | None = tempfile.TemporaryFile() if quiet else None
+        self._log: IO[bytes] | None = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115  # `_end` closes it
         path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
         self._process = subprocess.Popen(
             command,
@@ -160,6 +160,8 @@ class Worker:
             os.killpg(self.pid, signal.SIGKILL)
         self._stdin.close()
         self._stdout.close()
+        if self._log is not None:
+            self._log.close()
         threading.Thread(target=self._bury, daemon=True).start()  # a large process takes its time to die
         pending, self._pending = self._pending, deque()
         for asked, error in zip(pending, errors, strict=True):

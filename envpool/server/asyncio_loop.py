@@ -90,7 +90,11 @@ class AsyncioLoop:
                 callback()
 
         task = asyncio.get_running_loop().create_task(again())
-        return lambda: None if task.cancel() else None
+
+        def stop() -> None:
+            task.cancel()
+
+        return stop
 
 
 async def _held(future: Future[Any]) -> None:
