@@ -223,10 +223,7 @@ class Worker:
             self._log.seek(max(0, self._log.tell() - LAST_WORDS))
             lines = self._log.read().decode(errors="replace").strip().splitlines()
             words = f": {lines[-1].strip()}" if lines else ""
-        if self._ready:
-            self.end(f"its worker process ended{words}")
-        else:
-            self._fail_to_start(f"it ended at once{words}")
+        self.end(f"its worker process ended{words}" if self._ready else f"a worker ended before it was ready{words}")
 
 
 def _settle(asked: _Asked, said: dict[str, Any]) -> None:
