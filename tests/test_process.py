@@ -18,6 +18,7 @@ from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Tas
 from envpool.testing import check_env
 from envpool.places.local import LocalTransport
 
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -73,7 +74,9 @@ def test_an_environment_of_ones_own_lives_in_workers_too(tmp_path, monkeypatch):
     (tmp_path / "own_game.py").write_text(source.read_text().replace('name="higher_lower"', 'name="own_game"'))
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.import_module("own_game")
-    (played,) = run_sync(play, EnvPool(transport=LocalTransport("process", processes=1)), [Task("own_game", 50)], RandomPolicy(0))
+    (played,) = run_sync(
+        play, EnvPool(transport=LocalTransport("process", processes=1)), [Task("own_game", 50)], RandomPolicy(0)
+    )
     assert played.stop is not StopReason.ERROR, played.error
 
 

@@ -894,7 +894,7 @@ def command(*words: str) -> int:
 def test_the_command_prints_a_line_per_check_and_says_by_its_exit_code_whether_all_passed(capsys):
     assert command("wordle", "--tasks", "1") == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "wordle in this process:"
+    assert printed[0] == "wordle (inline):"
     assert printed[-1] == "12 checks: 12 passed, 0 failed, 0 skipped"
     assert printed[1].startswith("passed  protocol")
 

@@ -15,7 +15,7 @@ from envpool.places.session import open_session
 from envpool.places.trio_loop import TrioLoop
 from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
-from envpool.spec import EnvSpec
+from envpool.spec import EnvSpec, Place
 from envpool.statistics import Recorder
 
 PROCESSES = 2
@@ -60,6 +60,10 @@ class LocalTransport:
         self._loop = TrioLoop(None)
         self._rooms: dict[str, _Room] = {}
 
+    def place_of(self, spec: EnvSpec) -> Place:
+        """Where the sessions of an environment live."""
+        return self._place or spec.place
+
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that live."""
@@ -93,7 +97,7 @@ class LocalTransport:
             raise EnvPoolError("the transport is not running")
         room = self._rooms.get(spec.name)
         if room is None or room.spec is not spec:
-            host = host_of(spec, self._place, self._processes, imports=self._imports, quiet=True)
+            host = host_of(spec, self.place_of(spec), self._processes, imports=self._imports, quiet=True)
             room = self._rooms[spec.name] = _Room(spec, host, self._loop)
         if not isinstance(room.host, ProcessHost):
             return await room.open()

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from envpool.errors import EnvPoolError, SessionLost
-from envpool.places.hosts import Loop, failed
+from envpool.places.hosts import Loop, done, failed
 from envpool.places.memory import resident_memory
 from envpool.places.workers import GRACE_SECONDS, Worker
 from envpool.registry import is_installed
@@ -137,4 +137,6 @@ class _Distant:
     def close(self) -> Future[None]:
         self._closed = True
         self._worker.sessions -= 1
+        if self._worker.ended:  # and the environment with it
+            return done(None)
         return self._worker.call("close", self._number, seconds=CLOSE_SECONDS)
