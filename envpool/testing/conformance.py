@@ -17,7 +17,7 @@ from envpool.registry import get_spec
 from envpool.run import run_sync
 from envpool.session import Call, Transport, current_call
 from envpool.spec import EnvSpec, Place
-from envpool.testing.checks import CHECKS
+from envpool.testing.checks import CHECKS, raised_itself
 from envpool.testing.http1 import Client, Lost
 from envpool.testing.report import Check, Report, Verdict, format_report
 from envpool.testing.subject import Failed, Skipped, Subject
@@ -81,7 +81,7 @@ async def check(
             found = [await _made(check, CHECKS[check], subject, seconds) for check in CHECKS]
         else:
             found = [Check("open", Verdict.FAILED, _line(in_one_line(failure)))]
-    if isinstance(failure, EnvPoolError):
+    if isinstance(failure, EnvPoolError) and not raised_itself(failure):
         raise failure  # what cannot be opened for a known reason is the caller's to mend, and no finding
     return Report(name, tuple(found))
 
