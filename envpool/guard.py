@@ -71,6 +71,8 @@ def read_step(returned: object, place: str) -> Step:
     """
     if not isinstance(returned, Step):
         raise EnvironmentFailed(place, f"the environment returned {_kind(returned)}, not a Step")
+    if type(returned) is Step and not returned.info and _is_plain(returned):
+        return returned
     info = _info(returned.info, place) if returned.info else {}
     observation, score, done = read_text(returned.observation, place), returned.score, returned.done
     number = _number(score)
@@ -79,6 +81,12 @@ def read_step(returned: object, place: str) -> Step:
     if not isinstance(done, bool):
         raise EnvironmentFailed(place, f"the environment returned done={brief(done)}, neither True nor False")
     return Step(observation, number, done, info)
+
+
+def _is_plain(step: Step) -> bool:
+    """Whether a step without info holds what it should already, as almost all do."""
+    sound = type(step.observation) is str and type(step.score) is float and type(step.done) is bool
+    return sound and math.isfinite(step.score)
 
 
 def _info(info: object, place: str) -> dict[str, int | float | str]:

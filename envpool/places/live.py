@@ -66,7 +66,12 @@ class Live:
             except MalformedAction as malformed:
                 return Step(str(malformed), self._score, False)
         try:
-            found = _READ[name](call_here(self._finished, getattr(self.environment, name), *arguments), name)
+            method = getattr(self.environment, name)
+            if self._runner is None:
+                returned = call_here(method, *arguments)
+            else:
+                returned = call_here(self._finished, method, *arguments)
+            found = _READ[name](returned, name)
         except (UnknownTask, EnvironmentFailed, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import IO, Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
@@ -71,7 +70,9 @@ def _carry_out(
             return {"value": closed and closed.call("close")}
         read = [Call(**argument) if isinstance(argument, dict) else argument for argument in arguments]
         found = live[number].call(call, *read)
-        return {"value": asdict(found) if isinstance(found, Step) else found}
+        if isinstance(found, Step):
+            found = [found.observation, found.score, found.done, dict(found.info)]
+        return {"value": found}
     except UnknownTask as error:
         return {"task": str(error)}
     except EnvironmentFailed as failure:

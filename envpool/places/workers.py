@@ -229,7 +229,7 @@ class Worker:
 def _settle(asked: _Asked, said: dict[str, Any]) -> None:
     if "value" in said:
         value = said["value"]
-        asked.future.set_result(Step(**value) if asked.name == "step" else value)
+        asked.future.set_result(Step(*value) if asked.name == "step" else value)
     elif "task" in said:
         asked.future.set_exception(UnknownTask(said["task"]))
     elif "missing" in said:

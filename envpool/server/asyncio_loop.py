@@ -43,11 +43,10 @@ class AsyncioLoop:
         Raises:
             EnvironmentFailed: it took too long.
         """
-        try:
-            async with asyncio.timeout(None if queues else self.seconds):
-                await _held(future)
-        except TimeoutError:
-            raise EnvironmentFailed("call", f"the environment took more than {self.seconds:g} s") from None
+        if queues:
+            await _held(future)
+        elif not await self.settle(future, self.seconds):
+            raise EnvironmentFailed("call", f"the environment took more than {self.seconds:g} s")
         try:
             return future.result()
         except KeyboardInterrupt as error:  # the environment's own: uvicorn takes care of Ctrl-C
