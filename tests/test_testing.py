@@ -102,251 +102,49 @@ async def until(condition: Callable[[], bool]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-# ---- the fake server as envpool's own
+# ---- the live server
 
 
-def test_a_fake_server_serves_an_episode_from_create_to_close():
+def test_a_live_server_is_envpools_own_and_counts_sessions_and_requests():
     async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+        async with LiveServer(COUNTING, max_sessions=2) as server, Client(server.url) as client:
+            opened_before = server.created
             session = await opened(client, index=1)
-            assert server.live == {session}
-            possible = await client.request("GET", f"/available_actions?id={session}")
-            assert possible.json() == ["up", "down"]
             step = await client.request(*up(session))
             assert step.json() == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
-            assert (await client.request("GET", f"/observation?id={session}")).json() == "You are at 1."
-            assert (await client.request("POST", "/close", {"id": session})).json() is True
-            assert (await client.request("POST", "/close", {"id": session})).json() is False
-            assert (server.live, server.created, server.closed) == (set(), 1, 1)
-            assert server.requests == {"/create": 1, "/reset": 1, "/available_actions": 1, "/step": 1,
-                                       "/observation": 1, "/close": 2}  # fmt: skip
-
-    play(main)
-
-
-def test_info_and_health_say_who_serves_how_much():
-    async def main():
-        async with FakeServer("maze", max_sessions=7) as server, Client(server.url) as client:
-            await client.request("POST", "/maze/create")
+            assert server.live == 1
             known = (await client.request("GET", "/info")).json()
-            assert known == (await client.request("GET", "/maze/info")).json()
-            assert (known["server"], known["environment"], known["version"]) == ("envpool", "maze", "1")
-            assert (known["sessions"], known["max_sessions"]) == (1, 7)
-            assert known["idempotent"] is known["closes"] is known["deterministic"] is True
-            assert (await client.request("GET", "/health")).json() == {"status": "ok", "sessions": 1}
+            assert (known["server"], known["max_sessions"], known["sessions"]) == ("envpool", 2, 1)
+            server.restart()
+            assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
+            assert (server.live, server.created - opened_before) == (0, 1)
+            assert server.requests == {"/create": 1, "/reset": 1, "/step": 2, "/info": 1}
 
     play(main)
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("original", [False, True], ids=["ours", "original"])
 @pytest.mark.parametrize("name", DIALECTS)
-def test_an_episode_reads_alike_in_every_dialect(name, native):
+def test_an_episode_reads_alike_in_every_dialect(name, original):
     dialect = DIALECTS[name]
 
     async def main():
-        async with FakeServer(COUNTING, name, native) as server, Client(server.url + dialect.base) as client:
-            created = await client.request("POST", "/create", dialect.create)
-            session = {dialect.session: dialect.read_created(created.json())}
-            asked = session | {dialect.index: 2} | dict(dialect.reset)
-            first = dialect.read_first((await client.request("POST", "/reset", asked)).json())
-            steps = []
+        spec = replace(COUNTING, dialect=dialect)
+        async with LiveServer(spec, original=original) as server, Client(server.url + dialect.base) as client:
+            created = dialect.read_created((await client.request("POST", "/create", dialect.create)).json())
+            first = await client.request("POST", "/reset", {dialect.session: created, dialect.index: 2, **dialect.reset})
+            assert dialect.read_first(first.json()).startswith("Count to 2.\nYou are at 0.")
+            seen = []
             for _ in range(2):
-                asked = session | {"action": dialect.action.replace("{}", "up")}
-                steps.append(dialect.read_step((await client.request("POST", "/step", asked)).json()))
-            return first, steps, list(server.live) == list(session.values())
-
-    shown = "\nAvailable actions: up, down" if dialect.actions else ""
-    assert play(main) == (
-        f"Count to 2.\nYou are at 0.{shown}",
-        [Step(f"You are at 1.{shown}", 0.0, False), Step(f"You are at 2.{shown}", 1.0, True)],
-        True,
-    )
-
-
-def test_where_the_score_has_a_key_of_its_own_the_reward_is_what_the_action_added():
-    async def main():
-        async with FakeServer(COUNTING, "babyai") as server, Client(server.url) as client:
-            session = await opened(client, 1)
-            return (await client.request(*up(session))).json()
-
-    assert play(main) == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
-
-
-MISTAKES = {
-    "unknown-session": (("POST", "/step", {"id": 5, "action": "up"}), "unknown_session", "The id 5 is not valid."),
-    "unknown-task": (("POST", "/reset", {"data_idx": 500}), "unknown_task", "there is no task 500"),
-    "before-reset": (("POST", "/step", {"action": "up"}), "not_started", "has not been reset"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_answered_in_words_under_200(name):
-    (method, path, body), kind, words = MISTAKES[name]
-
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = (await client.request("POST", "/create", {})).json()["id"]
-            return await client.request(method, path, {"id": session} | body)
-
-    answer = play(main)
-    assert answer.status == 200
-    assert answer.json()["kind"] == kind
-    assert words in answer.json()["error"]
-
-
-def test_a_finished_episode_takes_no_further_step():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = await opened(client, 1)
-            return [(await client.request(*up(session))).json() for _ in range(2)]
-
-    first, second = play(main)
-    assert first["done"]
-    assert second["kind"] == "finished"
-
-
-def test_an_environment_that_raises_costs_its_own_request_only():
-    def raises(self, action):
-        raise KeyError("lost")
-
-    async def main():
-        async with FakeServer(breaking(step=raises)) as server, Client(server.url) as client:
-            session = await opened(client)
-            failed = (await client.request(*up(session))).json()
-            assert failed == {"error": "KeyError: 'lost'", "kind": "environment_failed"}
-            reset = await client.request("POST", "/reset", {"id": session, "data_idx": 3})
-            assert reset.json()["observation"].startswith("Count to 3.")
+                body = {dialect.session: created, "action": dialect.write_action("up")}
+                seen.append(dialect.read_step((await client.request("POST", "/step", body)).json()))
+            assert [step.observation.splitlines()[0] for step in seen] == ["You are at 1.", "You are at 2."]
+            assert [(step.score, step.done) for step in seen] == [(0.0, False), (1.0, True)]
 
     play(main)
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/step", b'{"id": 1'),
-        ("/step", b"[]"),
-        ("/step", b'{"id": "x"}'),
-        ("/reset", b'{"data_idx": 1}'),
-        ("/step", b""),
-    ],
-)
-def test_a_request_that_lacks_something_is_answered_with_422(path, body):
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            assert (await client.send(Request("POST", path, body))).status == 422
-            assert (await client.request("GET", "/nowhere")).status == 404
-
-    play(main)
-
-
-def test_a_full_server_says_so_and_has_room_again_after_a_close():
-    async def main():
-        async with FakeServer(COUNTING, max_sessions=1) as server, Client(server.url) as client:
-            session = await opened(client)
-            full = await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})
-            assert (full.status, full.json()["kind"]) == (503, "full")
-            assert (b"retry-after", b"1") in full.headers
-            await client.request("POST", "/close", {"id": session})
-            assert (await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})).status == 200
-
-    play(main)
-
-
-def test_a_repeated_key_is_given_the_first_answer_and_done_once():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            create = [await client.request("POST", "/create", {}, {"Idempotency-Key": "c"}) for _ in range(2)]
-            session = create[0].json()["id"]
-            assert create[0] == create[1]
-            assert server.created == 1
-            await client.request("POST", "/reset", {"id": session, "data_idx": 2})
-            said = [
-                (await client.request(*up(session), {"Idempotency-Key": key})).json()["observation"] for key in "aabb"
-            ]
-            assert said == ["You are at 1.", "You are at 1.", "You are at 2.", "You are at 2."]
-            closed = [await client.request("POST", "/close", {"id": session}, {"Idempotency-Key": "d"}) for _ in "12"]
-            assert [answer.json() for answer in closed] == [True, True]
-
-    play(main)
-
-
-def test_a_repeated_key_waits_for_the_first_request_that_has_it():
-    async def main():
-        async with FakeServer(COUNTING) as server:
-            async with Client(server.url) as client:
-                session = await opened(client)
-            server.latency = lambda: 0.02
-            answers = []
-
-            async def ask():
-                async with Client(server.url) as client:
-                    answers.append((await client.request(*up(session), {"Idempotency-Key": "a"})).json())
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(5):
-                    nursery.start_soon(ask)
-            assert [answer["observation"] for answer in answers] == ["You are at 1."] * 5
-
-    play(main)
-
-
-def test_keys_belong_to_their_session():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            for session in [await opened(client), await opened(client)]:
-                answer = await client.request(*up(session), {"Idempotency-Key": "a"})
-                assert answer.json()["observation"] == "You are at 1."
-
-    play(main)
-
-
-def test_every_request_takes_its_time():
-    async def main():
-        drawn = iter([0.01, 0.02, 0.0])
-        async with FakeServer(COUNTING, latency=lambda: next(drawn)) as server, Client(server.url) as client:
-            started = trio.current_time()
-            await opened(client)
-            assert trio.current_time() - started >= 0.03
-            assert list(drawn) == [0.0]
-
-    play(main)
-
-
-def test_a_restart_forgets_every_session_and_gives_no_id_twice():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = await opened(client)
-            server.restart()
-            assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
-            assert await opened(client) != session
-
-    play(main)
-
-
-def test_many_connections_are_held_at_once():
-    async def main():
-        together, arrived = trio.Event(), 0
-
-        async def visit(url):
-            nonlocal arrived
-            async with Client(url) as client:
-                session = await opened(client)
-                arrived += 1
-                if arrived == 200:
-                    together.set()
-                await together.wait()
-                await client.request("POST", "/close", {"id": session})
-
-        async with FakeServer(COUNTING) as server:
-            async with trio.open_nursery() as nursery:
-                for _ in range(200):
-                    nursery.start_soon(visit, server.url)
-            assert (server.created, server.closed, server.live) == (200, 200, set())
-
-    play(main)
-
-
-# ---- the fake server as an original
+# ---- as an original
 
 
 def test_an_original_knows_nothing_of_ours_and_counts_from_one():
