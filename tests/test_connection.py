@@ -20,10 +20,10 @@ from agentgym.settings import EndpointSettings
 from envpool import EnvPoolError, Task, get_spec, run_sync
 from envpool.dialects import REQUEST, SESSION
 from envpool.errors import ServerUnreachable
-from envpool.testing import Fault, LiveServer
 from envpool.places.connection import INTERIM_ANSWERS, PIECE, Connection, ConnectionFailed, Socket
 from envpool.places.endpoint import Endpoint
 from envpool.places.http import HttpTransport, Wire
+from envpool.testing import Fault, LiveServer
 
 
 def answer(text: str = "true", status: int = 200, *headers: str) -> bytes:

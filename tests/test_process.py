@@ -15,8 +15,8 @@ from known import EMBEDDED
 from test_http import play, played_here, wander
 
 from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Task, get_spec, run_sync
-from envpool.testing import check_env
 from envpool.places.local import LocalTransport
+from envpool.testing import check_env
 
 
 def alive(pid: int) -> bool:

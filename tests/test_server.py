@@ -27,11 +27,10 @@ from uvicorn.server import ServerState
 
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
 from envpool.dialects import Complained
-from envpool.server import connections, create_app, serve
 from envpool.places.inline import InlineHost
 from envpool.places.process import ProcessHost
 from envpool.places.thread import ThreadHost
-from envpool.server.serve import listening
+from envpool.server import connections, create_app, serve
 
 KEY = "Idempotency-Key"
 JSON = {"Content-Type": "application/json"}

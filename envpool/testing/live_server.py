@@ -32,15 +32,22 @@ class LiveServer(FaultProxy):
         environment: the card, or its name.
         original: whether it looks like the AgentGym server of its dialect (see `Original`).
         max_sessions: from how many sessions on it refuses to create another.
+        token: what clients have to show.
         **options: of the proxy.
     """
 
     def __init__(
-        self, environment: EnvSpec | str, *, original: bool = False, max_sessions: int = 10_000, **options: Any
+        self,
+        environment: EnvSpec | str,
+        *,
+        original: bool = False,
+        max_sessions: int = 10_000,
+        token: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__("", **options)
         self.spec = get_spec(environment) if isinstance(environment, str) else environment
-        self._app = create_app(self.spec, host_of(self.spec, None, 1), max_sessions=max_sessions)
+        self._app = create_app(self.spec, host_of(self.spec, None, 1), max_sessions=max_sessions, token=token)
         self._table = self._app.state.sessions
         self._original = Original(self.spec.dialect) if original else None
 
