@@ -37,12 +37,14 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BREAK = re.compile(r"\r\n?|\n")
+_ODD_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""The line breaks that `json.dumps` leaves as they are."""
 _COLON = re.compile(r"\s*:")
 _ESCAPE = re.compile(r'\\x([0-9A-Fa-f]{2})|\\(.)|"', re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 _IN_PYTHON = {"true": "True", "false": "False", "null": "None"}
 _IN_JSON = {python: word for word, python in _IN_PYTHON.items()}
-_PYTHON_STRING = re.compile(r"\\(?:/|u[dD][89abAB])")
+_PYTHON_STRING = re.compile(r"(?<!\\)(?:\\\\)*\\(?:/|u[dD][89abAB])")
 """Escapes that Python reads otherwise: of a slash, and of the first half of a character."""
 _ENDLESS = "Your JSON object does not end: close its strings and braces."
 
@@ -103,6 +105,12 @@ def on_one_line(text: str) -> str:
     return _TOKEN.sub(joined, text)
 
 
+def json_text(value: Any) -> str:
+    """Writes a value of JSON on one line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ODD_BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def spelled_in_python(text: str) -> str:
     """Writes the object in a text so that Python reads it as JSON is meant, and leaves all else as it is."""
     return _respelled(text, _IN_PYTHON, _PYTHON_STRING)
@@ -132,7 +140,7 @@ def _respelled(text: str, words: Mapping[str, str], strings: re.Pattern[str] | N
 
 def _without_escapes(string: str) -> str:
     try:
-        written = json.dumps(json.loads(string, strict=False), ensure_ascii=False)
+        written = json_text(json.loads(string, strict=False))
         written.encode()
     except ValueError:  # it is Python's, or holds half a character
         return string
