@@ -78,6 +78,20 @@ def objects(text: str) -> tuple[list[Object], Broken | None]:
     return found, trouble
 
 
+def whole_object(text: str) -> dict[str, Any]:
+    """Reads an object that is all of a text.
+
+    Raises:
+        Broken: it cannot be read.
+    """
+    if not text[1:-1].strip():
+        return {}
+    found, broken = objects(text)
+    if broken or [(one.start, one.end) for one in found] != [(0, len(text))]:
+        raise broken or Broken("Your JSON cannot be read: give one object with names in double quotes.")
+    return found[0].value
+
+
 def end_of_object(text: str, start: int) -> int:
     """Where the object ends that begins with the brace at `start`; it need not be JSON but for its strings and braces.
 
