@@ -63,12 +63,12 @@ def read_item_id(text: str) -> ItemId:
     Raises:
         ValueError: it names no task.
     """
-    if match := _NUMBERED.fullmatch(text):
-        name, index = _without_collection(match[1]), int(match[2])
-        return ItemId(text, name, index)
     for name, pattern in _unnumbered(tuple(environments())):
         if match := pattern.fullmatch(text):
             return ItemId(text, name, None, match.groupdict().get("type"))
+    if match := _NUMBERED.fullmatch(text):
+        name, index = _without_collection(match[1]), int(match[2])
+        return ItemId(text, name, index)
     raise ValueError(f"item_id {text[:60]!r} is not <environment>_<index>")
 
 

@@ -123,6 +123,8 @@ class Toolbox:
         arguments: dict[str, Any] = {}
         for parameter in parameters.values():
             if parameter.name not in call.arguments:
+                if parameter.optional and template.names(parameter):
+                    arguments[parameter.name] = parameter.default
                 continue
             try:
                 arguments[parameter.name] = template.checked(parameter, call.arguments[parameter.name])

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
+from envpool.objects import spelled_in_json, spelled_in_python
 from envpool.types import Step
 
 REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
 """Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
 AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
+
+class Literals(StrEnum):
+    """How the values in the JSON object of an action are spelled on the wire."""
+
+    JSON = "json"
+    PYTHON = "python"  # ``True``, ``False`` and ``None``, for servers that read the object as Python does
 
 
 class Unreadable(ValueError):
@@ -45,6 +54,7 @@ class Dialect:
         done: keys of which any says that the episode is over.
         actions: key of the possible actions in the answers; they are shown to the policy with every observation.
         action: how an action is sent, with ``{}`` where its text goes.
+        literals: how the values in the JSON object of an action are spelled.
         spelling: how the server spells what actions begin with, where the environment spells it another way.
         offers: which actions the keys of the answer to ``/available_actions`` stand for: one for each text of a list,
             in place of ``{}``, or one if the value is true. Empty if the answer is the list of actions itself.
@@ -72,6 +82,7 @@ class Dialect:
     done: Sequence[str] = ("done",)
     actions: str | None = None
     action: str = "{}"
+    literals: Literals = Literals.JSON
     spelling: Mapping[str, str] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
     trouble: Mapping[str, Any] = field(default_factory=dict)
@@ -140,6 +151,8 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(ours):
                 action = theirs + action.removeprefix(ours)
+        if self.literals == Literals.PYTHON:
+            action = spelled_in_python(action)
         return self.action.replace("{}", action)
 
     def read_action(self, text: str) -> str:
@@ -149,7 +162,7 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(theirs):
                 action = ours + action.removeprefix(theirs)
-        return action
+        return spelled_in_json(action) if self.literals == Literals.PYTHON else action
 
     def read_available(self, answer: Any) -> Sequence[str]:
         """Finds the possible actions in the answer to ``/available_actions``.

@@ -44,6 +44,12 @@ _TYPES = {
 """How a type is called in Python, and in a sentence."""
 
 
+_JSON_TYPES: Mapping[type, str] = {
+    **{str: "string", bool: "boolean", int: "integer", float: "number"},
+    **{type(None): "null", list: "array", dict: "object"},
+}
+
+
 class Wrong(ValueError):
     """A value that a schema does not allow.
 
@@ -70,6 +76,16 @@ def choices(schema: JsonSchema) -> Sequence[Any] | None:
 def is_open_text(schema: JsonSchema) -> bool:
     """Whether a schema allows texts, and any text."""
     return any(option.get("type") == "string" and choices(option) is None for option in options(schema))
+
+
+def types_in(schema: JsonSchema) -> set[str]:
+    """The types of all values that a schema speaks of; ``object`` where it allows anything."""
+    if "anyOf" in schema or "oneOf" in schema:
+        return set().union(*map(types_in, options(schema)))
+    if (allowed := choices(schema)) is not None:
+        return {_JSON_TYPES[type(choice)] for choice in allowed}
+    inner = [*schema.get("properties", {}).values(), *([schema["items"]] if schema.get("items") else [])]
+    return {schema.get("type", "object")}.union(*map(types_in, inner))
 
 
 def shown(schema: JsonSchema) -> str:
@@ -226,12 +242,9 @@ def _read_object(schema: JsonSchema, value: dict[Any, Any], depth: int) -> dict[
 
 
 def _read_anything(value: Any, depth: int) -> Any:
-    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
-    if value is None:
-        return None
-    if type(value) not in kinds:
+    if type(value) not in _JSON_TYPES:
         raise Wrong(f"is {brief(value)}, which JSON does not have")
-    return read({"type": kinds[type(value)]}, value, depth)
+    return read({"type": _JSON_TYPES[type(value)]}, value, depth)
 
 
 def _text(value: Any) -> str:

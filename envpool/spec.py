@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from envpool.dialects import PLAIN, Dialect
 from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
+from envpool.tools import ACT, Tool
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -37,26 +38,6 @@ class Environment(Protocol):
         """Frees what the environment holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One kind of action, for the formats that call functions.
-
-    Attributes:
-        name: what the function is called, as in ``go_to``.
-        template: how the action is written as text, parameters in braces, as in ``go to {object}``; `envpool.calls`
-            tells what else may stand in braces.
-        summary: one line on what it does.
-    """
-
-    name: str
-    template: str
-    summary: str = ""
-
-
-ACT = Tool("act", "{action}", "takes one action, written as the instructions say")
-"""The one tool of an environment that names none."""
-
-
 class Place(StrEnum):
     """Where the sessions of an environment live."""
 
@@ -80,7 +61,7 @@ class Writing:
     Attributes:
         signs: what an action holds besides letters, digits and spaces, as in ``","``; any other character is
             decoration, and several spaces are one. None if an action may hold anything.
-        lines: whether an action may have several lines. If not, line breaks in the argument of a tool are spaces.
+        lines: whether an action may have several lines. If not, a line break in the argument of a tool is a mistake.
         begins: regular expression of how every action begins, where the tools do not show it.
         alone: the official answer form of the environment, if it has no label: ``line``, ``fence`` or ``tags``; None if
             an action needs a label.
@@ -124,9 +105,9 @@ def goal_after(pattern: str, *, first: bool = False) -> Callable[[str], str]:
     return goal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EnvSpec:
-    """An environment's card.
+    """An environment's card. Two cards are the same if they are one object.
 
     Attributes:
         name: how it is called in recipes and item ids.

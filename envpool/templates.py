@@ -67,6 +67,10 @@ class Template:
         """Whether a mark at its end shows that the action is complete, as in ``click[{label}]``."""
         return len(self._pieces) > 1 and bool(self.ends[1]) and not self.ends[1][-1].isalnum()
 
+    def names(self, parameter: Parameter) -> bool:
+        """Whether an argument stands in the text by itself."""
+        return parameter in self._pieces
+
     def fits(self, text: str) -> bool:
         """Whether a text is written like an action of this tool; never takes longer than to read it a few times."""
         return self._shape.fullmatch(text) is not None
@@ -78,7 +82,7 @@ class Template:
             Wrong: it is something else, or cannot stand there.
         """
         value = parameter.read(value)
-        if parameter not in self._pieces or not isinstance(value, str):
+        if not self.names(parameter) or not isinstance(value, str):
             return value
         value = value.strip()
         if not self._lines and _LINE_BREAK.search(value):

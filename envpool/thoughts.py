@@ -116,6 +116,13 @@ def without_tags(text: str) -> str:
     return ENDS.sub("", OPENS.sub("", text)).strip()
 
 
+def with_escaped_tags(literals: str) -> str:
+    """Writes the tags of private thoughts in JSON or Python so that nobody else takes them for tags."""
+    for tags in (OPENS, ENDS):
+        literals = tags.sub(lambda tag: f"\\u{ord(tag[0][0]):04x}{tag[0][1:]}", literals)
+    return literals
+
+
 def without_turn_end(text: str) -> str:
     """Takes off what ends a turn in a chat template, where it came out as text."""
     end = len(text)
