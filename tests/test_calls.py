@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,13 +12,25 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from known import DIALECTS
+from test_pool import card, play
 from typing_extensions import TypedDict
 
-from envpool import Call, MalformedAction, get_spec, tool
+from envpool import (
+    Call,
+    ExpertPolicy,
+    MalformedAction,
+    RandomPolicy,
+    Step,
+    StopReason,
+    Task,
+    get_spec,
+    tool,
+)
 from envpool.calls import Toolbox
 from envpool.formats import FORMATS, CodeAsAction, FunctionCalling, ReAct, format_for
 from envpool.native import Native
 from envpool.schemas import DEEPEST
+from envpool.tools import tools_of
 
 
 class Part(TypedDict):
@@ -203,3 +215,47 @@ def test_react_reads_the_call_of_an_environment_that_takes_calls() -> None:
     assert parsed.calls == (Call("get_elevation", {"latitude": 1, "longitude": 2}),)
     assert parsed.action == 'get_elevation with Action Input: {"latitude": 1, "longitude": 2}'
     assert format_for("react", get_spec("weather")).parse(f"Action: {parsed.action}").calls == ()
+
+
+class Stall:
+    """Sells three things; takes calls."""
+
+    def reset(self, index: int) -> str:
+        self.sold: list[str] = []
+        return f"Buy {index} pears."
+
+    @tool
+    def buy(self, item: str, count: int = 1, way: Literal["cash", "card"] = "cash") -> Step:
+        """buys something"""
+        self.sold += [item] * count
+        return Step(f"{count} {item}, {way}.", len(self.sold), len(self.sold) >= 3)
+
+    def step(self, action: Call) -> Step:
+        return STALL.run(action, self)
+
+    def available_actions(self) -> list[str]:
+        return [STALL.text(Call("buy", {"item": "pear"}))]
+
+    def close(self) -> None: ...
+
+
+def buyer(stall: Stall) -> Iterator[tuple[str, Call]]:
+    yield "One.", Call("buy", {"item": "a\npear", "way": "card"})
+    yield "Two.", Call("buy", {"item": "pear", "count": 2})
+
+
+STALL = Toolbox(tools_of(Stall), calls=True)
+card("stall", make=Stall, expert=buyer, tools=tools_of(Stall), takes_calls=True)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_environment_that_takes_calls_is_played_in_every_format(format: str) -> None:
+    tasks = [Task("stall", 2)]
+    (played,) = play(tasks, ExpertPolicy(), format=format)
+    assert (played.stop, played.score, played.error) == (StopReason.DONE, 3, None)
+    assert [turn.observation for turn in played.turns] == ["1 a\npear, card.", "2 pear, cash."]
+    assert [turn.calls for turn in played.turns] == [(call,) for _, call in buyer(Stall())]
+    for available in (False, True):
+        (played,) = play(tasks, RandomPolicy(available=available), format=format)
+        assert played.error is None
+        assert all(turn.calls for turn in played.turns)

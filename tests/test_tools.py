@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
@@ -288,3 +289,14 @@ def test_two_tools_of_one_name_are_refused_and_calls_need_tools() -> None:
             Toolbox(tools)
     with pytest.raises(EnvPoolError, match="an environment that takes calls names its tools"):
         Toolbox([], calls=True)
+
+
+def test_the_tools_of_the_docs_work() -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "environments.md").read_text(encoding="utf-8")
+    made: dict[str, Any] = {"__name__": __name__}
+    for block in docs.split("\n## Tools\n")[1].split("\n## ")[0].split("```python\n")[1:]:
+        exec("from __future__ import annotations\n" + block.split("```")[0], made)
+    box = Toolbox([made["get"], made["find"]])
+    assert box.text(Call("get", {"number": "2", "item": "oak log"})) == "get 2 oak log"
+    assert box.text(Call("find", {"query": "lamp"})) == 'find with Action Input: {"query": "lamp"}'
+    assert made["Shop"]().step(Call("buy", {"item": "tea"})).observation == "You bought 1 tea."
