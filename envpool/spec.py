@@ -29,7 +29,10 @@ class Environment(Protocol):
         """Starts the task `index` and returns the first observation. May be called again at any time."""
 
     def step(self, action: Any) -> Step:
-        """Takes one action: its text, or a `Call` where the environment takes calls. An action it does not understand is answered in words, never with an exception."""
+        """Takes one action: its text, or a `Call` where the environment takes calls.
+
+        An action it does not understand is answered in words, never with an exception.
+        """
 
     def available_actions(self) -> Sequence[str]:
         """Some actions that are possible now, in a fixed order; enough for a random player."""

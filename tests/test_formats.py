@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from known import EMBEDDED
 
-from envpool import Call, EnvPoolError, MalformedAction, Split, get_spec, tool
+from envpool import EnvPoolError, MalformedAction, Split, get_spec, tool
 from envpool.calls import Toolbox
 from envpool.formats import FORMATS, REACT, CodeAsAction, FunctionCalling, format_for
 
@@ -394,8 +394,8 @@ def test_instructions_name_every_tool_and_hold_an_example_that_can_be_read(name,
     spec = get_spec(name)
     format = format_for(key, spec)
     assert format.name == key
-    for tool in [*(tool.name for tool in spec.tools), "act"]:
-        assert f"- {tool}(" in format.instructions
+    for called in [*(each.name for each in spec.tools), "act"]:
+        assert f"- {called}(" in format.instructions
     last = format.instructions.split("is taken by:")[1]
     assert f'"{format.parse(last).action}" is taken by' in format.instructions
 

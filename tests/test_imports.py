@@ -24,7 +24,7 @@ from agentgym.errors import DataError, RecipeError
 from agentgym.learn import weight
 from agentgym.settings import Reward
 from envpool import Completion, StopReason, Task, Trajectory, Turn, get_spec
-from envpool.formats import FunctionCalling
+from envpool.formats import format_for
 
 UP = "Thought:\nIt is free.\n\nAction:\nmove up"
 ASKED = {"role": "user", "content": "You are at 1,2."}
@@ -87,7 +87,7 @@ AS_TEXT = {"name": "move", "arguments": '{"direction": "up"}'}
 def test_a_call_is_part_of_the_answer_as_the_format_function_calling_writes_it(message, thought):
     asked = {"from": "human", "value": "You are at 1,2."} if "from" in message else ASKED
     (turn,) = read(record(asked, message)).turns
-    assert turn.completion.text == FunctionCalling(get_spec("maze").tools).render(thought, "move up")
+    assert turn.completion.text == format_for("function_calling", get_spec("maze")).render(thought, "move up")
     assert (turn.action, turn.learned) == ("move up", True)
 
 
