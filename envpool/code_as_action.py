@@ -65,8 +65,8 @@ class CodeAsAction:
         """Reads the one call of the answer, in a fence or bare; it is taken apart, never run."""
         before, (comment, call) = past_thoughts(text, self._find)
         thought = "\n".join(part for part in (before, comment) if part)
-        made = self._tools.checked(self._bind(call))
-        return Parsed(without_tags(thought), self._tools.text(made), (made,))
+        made, action = self._tools.written(self._bind(call))
+        return Parsed(without_tags(thought), action, (made,))
 
     def _find(self, text: str) -> Found[tuple[str, ast.Call]]:
         fences = list(self._FENCE.finditer(text))

@@ -52,8 +52,8 @@ class FunctionCalling:
         thought = call.get("thought") if isinstance(call, dict) else None
         if not isinstance(thought, str):
             thought = self._WRAPPING.sub("", before)
-        made = self._tools.checked(self._read(call))
-        return Parsed(without_tags(thought), self._tools.text(made), (made,))
+        made, action = self._tools.written(self._read(call))
+        return Parsed(without_tags(thought), action, (made,))
 
     def _find(self, text: str) -> Found[Any]:
         calls: list[Found[Any]] = []
