@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -96,7 +97,7 @@ def _bare(text: str) -> _Calls | None:
         if broken and '"name"' in text:
             raise broken
         return None
-    for one, other in zip(calls, calls[1:], strict=False):
+    for one, other in itertools.pairwise(calls):
         between = text[one.end : other.start]
         _check_between(between)
         if not _BETWEEN.match(between):
