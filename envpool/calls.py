@@ -87,6 +87,12 @@ class Toolbox:
         needed = [parameter for parameter in tool.parameters if not parameter.optional]
         return Call(tool.name, {parameter.name: sample(parameter.schema, parameter.name) for parameter in needed})
 
+    @property
+    def example_text(self) -> str:
+        """The text of the example; a stand-in need not be what its parameter takes."""
+        example = self.example
+        return self._templates[example.tool].fill(example.arguments)
+
     def signature(self, name: str) -> str:
         """How a tool is called, as in ``go_to(object: str)``.
 
@@ -179,7 +185,7 @@ class Toolbox:
         if trouble is None and named and named[1] not in self._templates:
             self._template(named[1])
         raise trouble or MalformedAction(
-            f"Your action is not a call of a function: write it as {self.text(self.example)}. "
+            f"Your action is not a call of a function: write it as {self.example_text}. "
             f"The functions are: {', '.join(self.names)}."
         )
 

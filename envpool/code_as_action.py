@@ -47,7 +47,7 @@ class CodeAsAction:
             "Act by calling a Python function. Answer with one call, below a comment that says why you act. Write "
             f"every argument out, {self._literals}; no other code can be read.\n\n"
             f"The functions are:\n{self._tools.signatures}\n\n"
-            f'For example, the action "{self._tools.text(example)}" is taken by:\n\n'
+            f'For example, the action "{self._tools.example_text}" is taken by:\n\n'
             f"{_python('<why you act>', example.tool, example.arguments)}"
         )
 

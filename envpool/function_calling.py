@@ -37,7 +37,7 @@ class FunctionCalling:
         return (
             'Act by calling a function. Answer with one JSON object: "thought" says why you act, "name" is the '
             f'function and "arguments" holds its arguments by name.\n\nThe functions are:\n{self._tools.signatures}\n\n'
-            f'For example, the action "{self._tools.text(example)}" is taken by:\n\n'
+            f'For example, the action "{self._tools.example_text}" is taken by:\n\n'
             f"{_json('<why you act>', example.tool, example.arguments)}"
         )
 

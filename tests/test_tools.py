@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -14,6 +15,7 @@ from typing_extensions import TypedDict
 
 from envpool import Call, EnvPoolError, MalformedAction, tool
 from envpool.calls import Toolbox
+from envpool.formats import FunctionCalling
 from envpool.tools import tools_of
 
 
@@ -47,6 +49,7 @@ def trade(
     limit: Annotated[int, Field(ge=1, description="at least one")] = 5,
     extra: dict[str, bool] = ...,
     sure: bool = True,
+    span: tuple[int, str] = ...,
 ) -> str:
     """buys
     or sells
@@ -98,6 +101,12 @@ def test_the_schema_is_what_openai_takes_and_needs_no_definitions() -> None:
         "limit": {"type": "integer", "minimum": 1, "description": "at least one", "default": 5},
         "extra": {"type": "object", "additionalProperties": {"type": "boolean"}},
         "sure": {"type": "boolean", "default": True},
+        "span": {
+            "type": "array",
+            "prefixItems": [{"type": "integer"}, {"type": "string"}],
+            "minItems": 2,
+            "maxItems": 2,
+        },
     }
 
 
@@ -105,7 +114,7 @@ def test_a_signature_is_shown_in_types_of_python_with_what_is_said_of_its_parame
     assert BOX.signatures.split("\n")[:3] == [
         "- trade(item: str, count: int, way: 'up' | 'down' = 'down', spots: list[{row: int, note?: str | None}] = ..., "
         "price: {amount: float, currency?: 'EUR' | 'NOK'} | None = None, limit: int = 5, extra: dict[str, bool] = ..., "
-        "sure: bool = True): buys or sells",
+        "sure: bool = True, span: list[int, str] = ...): buys or sells",
         "  - count: counted from 1",
         "  - limit: at least one",
     ]
@@ -132,6 +141,7 @@ def test_a_signature_is_shown_in_types_of_python_with_what_is_said_of_its_parame
         ({"limit": 0}, "The argument 'limit' of trade is 0: input should be greater than or equal to 1."),
         ({"extra": {"a": "yes"}}, "The argument 'extra.a' of trade is 'yes', not true or false."),
         ({"sure": 1}, "The argument 'sure' of trade is 1, not true or false."),
+        ({"span": [1]}, "The argument 'span' of trade is too short."),
         ({"itm": "x"}, "trade has no argument 'itm'; did you mean 'item'?"),
     ],
 )
@@ -185,6 +195,17 @@ def test_a_call_is_carried_out_with_defaults_enums_and_objects() -> None:
         BOX.run(Call("trade", {}))
 
 
+def test_an_example_is_there_also_where_stand_ins_are_not_what_the_types_ask_for() -> None:
+    @tool
+    def pay(amount: Annotated[int, Field(ge=5)], day: date) -> None: ...
+
+    box = Toolbox([pay])
+    assert box.example_text == 'pay with Action Input: {"amount": 5, "day": "<day>"}'
+    assert box.example_text in FunctionCalling(box).instructions
+    with pytest.raises(MalformedAction, match="The argument 'day' of pay is '<day>': input should be a valid date"):
+        box.text(box.example)
+
+
 def test_methods_are_tools_and_calls_are_carried_out_on_their_object() -> None:
     class Shop:
         def __init__(self) -> None:
@@ -225,6 +246,9 @@ def test_a_default_that_is_known_fills_a_text_and_one_that_is_not_is_left_out() 
 def go(x: str) -> None: ...
 
 
+def go_on(x: str, y: str) -> None: ...
+
+
 def go_all(*x: str) -> None: ...
 
 
@@ -257,6 +281,7 @@ def go_unknown(x: int = ...) -> None: ...
     [
         (lambda x: None, None, "a tool needs a name like that of a Python function"),
         (go, "go {y}", r"names 'y', which is not a parameter .*\(it has: x\)"),
+        (go_on, "go {x}{y}", "has nothing between 'x' and 'y': write something there"),
         (go, "go {x:int}", "names 'x:int', which is not a parameter"),
         (go, "go {x} {x}", "names an argument twice"),
         (go, "go {x} {**}", "names an argument twice"),
