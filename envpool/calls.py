@@ -73,7 +73,7 @@ class Toolbox:
 
     @property
     def signatures(self) -> str:
-        """One line a tool, as in ``- go_to(object: str): walks to an object``, and one a parameter that is described."""
+        """One line a tool, as in ``- go_to(object: str): walks to an object``; one a parameter that is described."""
         lines: list[str] = []
         for tool in self.tools:
             lines.append(f"- {self.signature(tool.name)}" + (f": {tool.summary}" if tool.summary else ""))
@@ -140,10 +140,19 @@ class Toolbox:
         Raises:
             MalformedAction: the tool is unknown, or an argument is missing, unknown or of another type.
         """
-        action = self._template(call.tool).fill(self.checked(call).arguments)
+        return self.written(call)[1]
+
+    def written(self, call: Call) -> tuple[Call, str]:
+        """Reads the arguments of a call by their types, and writes it as action text.
+
+        Raises:
+            MalformedAction: the tool is unknown, or an argument is missing, unknown or of another type.
+        """
+        call = self.checked(call)
+        action = self._templates[call.tool].fill(call.arguments)
         if not action:
             raise MalformedAction(f"This call of {call.tool} makes no action: its arguments are empty.")
-        return action
+        return call, action
 
     def call(self, action: str) -> Call:
         """Finds the call that an action's text makes.
@@ -159,8 +168,8 @@ class Toolbox:
             try:
                 found = template.match(action)
                 if found is not None:
-                    call = self.checked(Call(template.tool.name, found))
-                    if self._calls or self.text(call) == action:
+                    call, text = self.written(Call(template.tool.name, found))
+                    if self._calls or text == action:
                         return call
             except MalformedAction as malformed:
                 trouble = trouble or malformed

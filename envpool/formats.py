@@ -1,8 +1,9 @@
 """The formats: how a thought and an action are written in one answer, and read back.
 
 `ReAct` writes the action as text. `FunctionCalling`, `CodeAsAction` and `Native` write it as a call of one of the
-environment's tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a model answers,
-reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it is ever run.
+environment's tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a
+model answers, reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it
+is ever run.
 """
 
 from __future__ import annotations

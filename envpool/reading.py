@@ -22,10 +22,11 @@ from collections.abc import Sequence
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
-from envpool.objects import end_of_object, on_one_line
+from envpool.objects import end_of_object, on_one_line, whole_object
 from envpool.spec import Alone, Writing
 from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, may_hold_tags, past_thoughts, without_tags
-from envpool.tools import WITH_INPUT
+from envpool.tools import ACT, WITH_INPUT
+from envpool.types import Call
 
 LAYERS = 6
 """How many marks around an action are taken off."""
@@ -77,7 +78,9 @@ class Reader:
     """
 
     def __init__(self, tools: Toolbox, writing: Writing) -> None:
+        self._toolbox = tools
         self._tools = tools.telling
+        self._written = {tool.name for tool in tools.tools if tool is not ACT and WITH_INPUT not in tool.text}
         self._writing = writing
         signs = None if writing.signs is None else rf"(?:[^\w{re.escape(writing.signs)} ]|_)"
         changes = rf"\d{signs}+[^\W_]|[^\W_]{signs}+\d|(?<!\w)(?={signs})[-+\u2212\u2013.]\d"
@@ -173,7 +176,9 @@ class Reader:
         text = text.strip()
         line, _, below = text.partition("\n")
         below = below.lstrip()
-        called = _CALLED.match(line) if self._takes_input else None
+        called = _CALLED.match(line)
+        if called and not (self._takes_input or called[1] in self._written):
+            called = None
         if called and (given := _INPUT.match(text, called.end())):
             return self._with_input(called[1], text[given.end() :])
         given = _INPUT.match(below)
@@ -191,7 +196,8 @@ class Reader:
         return line.strip(), below.strip()
 
     def _with_input(self, name: str, given: str) -> tuple[str, str]:
-        if not self._takes_input:
+        """Reads a tool and the JSON object below it; a tool whose actions are written otherwise is called."""
+        if not self._takes_input and name not in self._written:
             raise MalformedAction("An action here takes no 'Action Input:': write all of it on the line of 'Action:'.")
         block = _FENCE.match(given)
         given = block[1].strip() + given[block.end() :] if block else given
@@ -199,6 +205,8 @@ class Reader:
             raise MalformedAction("Give the Action Input as a JSON object that holds the arguments by name.")
         end = end_of_object(given, 0)
         tail, _, below = given[end:].partition("\n")
+        if name in self._written:
+            return f"{self._toolbox.text(Call(name, whole_object(given[:end])))}{tail}".strip(), below.strip()
         return f"{name} {WITH_INPUT} {on_one_line(given[:end])}{tail}".strip(), below.strip()
 
     def _check(self, action: str, further: str) -> None:

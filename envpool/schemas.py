@@ -1,9 +1,9 @@
 """Values by JSON Schema: what a schema asks for in words, and values read by it.
 
-A value is read as what it must be meant to be (``"7"`` where a whole number is wanted, ``7`` where a text is) or refused
-in words. What is read stays a value of JSON and is not changed otherwise: a whole number stays one where any number is
-wanted. A text that UTF-8 cannot write, a number that is not finite, a whole number of more than `MOST_DIGITS` digits and
-what is nested more than `DEEPEST` deep are refused, for some form of a call could not hold them.
+A value is read as what it must be meant to be (``"7"`` where a whole number is wanted, ``7`` where a text is) or
+refused in words. What is read stays a value of JSON and is not changed otherwise: a whole number stays one where any
+number is wanted. A text that UTF-8 cannot write, a number that is not finite, a whole number of more than `MOST_DIGITS`
+digits and what is nested more than `DEEPEST` deep are refused, for some form of a call could not hold them.
 """
 
 from __future__ import annotations
@@ -231,8 +231,8 @@ def _read_object(schema: JsonSchema, value: dict[Any, Any], depth: int) -> dict[
     for name, item in value.items():
         if not isinstance(name, str):
             raise Wrong(f"holds {brief(name)} as a name, not a text")
-        of = known.get(name, {} if further is True else further)
-        if of is False:
+        of: JsonSchema | None = known.get(name, {} if further is True else further or None)
+        if of is None:
             raise Wrong(f"has no field {brief(name)}{did_you_mean(name[:40], known)}")
         found[_text(name)] = _at(f".{name[:40]}", read, of, item, depth + 1)
     missing = [name for name in schema.get("required", ()) if name not in value]

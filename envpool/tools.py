@@ -6,8 +6,8 @@
 
 The text says how an action is written, with parameters in braces; ``{**}`` stands for a JSON object of all of them.
 Without a text an action is ``NAME with Action Input: {...}``, as AgentGym's tool servers read it. The function need not
-do anything: where the rules live elsewhere its signature is all there is, and a default of ``...`` says that a parameter
-may be left out. `Toolbox` (in `envpool.calls`) writes and reads the calls.
+do anything: where the rules live elsewhere its signature is all there is, and a default of ``...`` says that a
+parameter may be left out. `Toolbox` (in `envpool.calls`) writes and reads the calls.
 
 Types are those that JSON has (``str``, ``int``, ``float``, ``bool``, ``None``, ``list``, ``dict``, ``Any``), made more
 exact by ``Literal``, ``Enum``, ``list[int]``, ``TypedDict``, dataclasses, unions and what else pydantic knows.
@@ -166,7 +166,7 @@ def tools_of(kind: type) -> Sequence[Tool]:
 
 @tool("{action}")
 def act(action: str) -> None:
-    """takes one action, written as the instructions say"""  # noqa: D403, D415
+    """takes one action, written as the instructions say"""
 
 
 ACT = act
