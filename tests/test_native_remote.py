@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import trio
-from fake_openai import MODEL, FakeOpenAI
+from fake_openai import MODEL, FakeOpenAI, error
 
+from agentgym.errors import ModelError
 from agentgym.generation.messages import spoken_natively
 from agentgym.generation.remote import RemotePolicy
 from agentgym.generation.sampling import Sampling
@@ -149,3 +150,11 @@ def test_what_servers_say_is_read_or_corrected_and_never_lost(case: str) -> None
         assert text
     else:
         assert split(text) == (said, tuple(calls))
+
+
+def test_a_server_that_takes_no_tools_ends_the_run_with_a_cure() -> None:
+    fake = saying()
+    words = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    fake.script.append(error(400, words))
+    with pytest.raises(ModelError, match=r"format=native needs a server that takes tools.*set format=function_calling"):
+        play(fake, 1)
