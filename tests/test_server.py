@@ -31,6 +31,7 @@ from envpool.places.inline import InlineHost
 from envpool.places.process import ProcessHost
 from envpool.places.thread import ThreadHost
 from envpool.server import connections, create_app, serve
+from envpool.server.serve import listening
 
 KEY = "Idempotency-Key"
 JSON = {"Content-Type": "application/json"}
@@ -786,7 +787,7 @@ def test_a_head_that_does_not_end_is_refused(first, rest):
 
 
 @asynccontextmanager
-async def listening(app, everyone: connections.Connections):
+async def behind_connections(app, everyone: connections.Connections):
     """Runs an application behind our connections; yields how to connect."""
     config, state = uvicorn.Config(app), ServerState()
     loop = asyncio.get_running_loop()
@@ -805,7 +806,7 @@ async def accepting():
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with listening(app, connections.Connections(10, 1000)) as connect:
+    async with behind_connections(app, connections.Connections(10, 1000)) as connect:
         yield connect
 
 

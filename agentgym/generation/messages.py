@@ -3,6 +3,8 @@
 Some servers take the calls of tools that a model writes out of its text, and leave nothing there. They are put back, so
 that the format of the episode reads them: as an action where the environment has such a tool, else as JSON. None is
 lost, and none is taken alone where there are several.
+
+Where tools are offered as data (format `native`), calls go back as data, too, under the ids that the server gave them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from agentgym.data.messages import THOUGHT_LISTS, THOUGHT_PARTS, THOUGHT_TEXTS, 
 from envpool.errors import MalformedAction
 from envpool.formats import ActionFormat, format_for
 from envpool.policy import Episode
+from envpool.syntaxes import HERMES, split, tamed
+from envpool.types import Call, Message
 
 _ARGUMENTS = ("arguments", "input", "parameters")
 
@@ -46,8 +50,56 @@ def spoken(message: Mapping[str, Any], episode: Episode) -> str:
     return _with_calls(content, calls, episode) if calls else content
 
 
+def spoken_natively(message: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The text of a message with its calls in the neutral spelling, and their ids, empty where they have none."""
+    content = (_text(message.get("content")) or _text(message.get("refusal"))).strip()
+    given = _calls(message)
+    if not given:
+        return content, []
+    ids = [call["id"] for call in given]
+    calls = tuple(Call(call["name"], call["arguments"]) for call in given if _is_sound(call))
+    if len(calls) < len(given):  # to be corrected, with what is wrong
+        return "\n".join([*([content] if content else []), *map(_as_it_came, given)]), ids
+    if split(content).calls == calls:  # the same calls twice
+        return content, ids
+    text = HERMES.write(content, calls)
+    return text if split(text).calls == calls else HERMES.write(tamed(content), calls), ids
+
+
+def _is_sound(call: Mapping[str, Any]) -> bool:
+    return isinstance(call["name"], str) and isinstance(call["arguments"], dict)
+
+
+def _as_it_came(call: Mapping[str, Any]) -> str:
+    arguments = call["arguments"]
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {written}}}\n</tool_call>'
+
+
+def as_openai(message: Message, ids: Sequence[str] = ()) -> dict[str, Any]:
+    """A message as OpenAI's API has it.
+
+    Args:
+        message: the message.
+        ids: the ids of the calls that the message makes; of a result, first the id of its call.
+    """
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": ids[0], "content": message.content}
+    written: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        written["tool_calls"] = [
+            {
+                "id": name,
+                "type": "function",
+                "function": {"name": call.tool, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)},
+            }
+            for call, name in zip(message.calls, ids, strict=True)
+        ]
+    return written
+
+
 def _with_calls(content: str, calls: Sequence[Mapping[str, Any]], episode: Episode) -> str:
-    written = [json.dumps(call, ensure_ascii=False) for call in calls]
+    written = [json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False) for call in calls]
     by_calls, own = format_for("function_calling", episode.spec), episode.format
     said = _action(content, own)
     actions = [_action(call, by_calls) for call in written]
@@ -73,7 +125,7 @@ def _action(text: str, format: ActionFormat) -> str | None:
 
 
 def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls of a message as ``{"name": ..., "arguments": ...}``."""
+    """The calls of a message as ``{"id": ..., "name": ..., "arguments": ...}``."""
     told = message.get("tool_calls")
     found = told if isinstance(told, list) and told else [message.get("function_call")]
     return [_call(one) for one in [*found, *_parts(message, "tool_use"), *_parts(message, "tool_call")] if one]
@@ -86,7 +138,12 @@ def _call(found: object) -> dict[str, Any]:
     if isinstance(arguments, str):
         with suppress(ValueError, RecursionError):  # what cannot be read is shown as it came, and corrected
             arguments = json.loads(arguments or "{}", strict=False)
-    return {"name": inner.get("name"), "arguments": {} if arguments is None else arguments}
+    identity = outer.get("id")
+    return {
+        "id": identity if isinstance(identity, str) else "",
+        "name": inner.get("name"),
+        "arguments": {} if arguments is None else arguments,
+    }
 
 
 def _parts(message: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
