@@ -3,6 +3,7 @@
     types       tasks, steps, turns, trajectories
     errors      everything raised on purpose
     spec        an environment's card; registry finds it, splits and tool_servers are what several share
+    options     what a card is configured with; datafiles are the real data that options name
     formats     how thought and action are written; calls are its functions, reading finds the action in an answer,
                 thoughts and objects what is private and what is JSON in it
     policy      who answers: protocol, functions, experts; random_policy is the floor
@@ -12,13 +13,14 @@
     pool        many episodes at once
     statistics  what a pool is doing, in numbers
     run         from plain code into trio and back
-    imports     modules of a user's that register environments
+    imports     modules, files and folders of a user's that hold environments
     envs/       the embedded environments, and the cards of those behind servers
     testing/    fake servers, faults, and the conformance kit
 
 envpool knows no tokens, weights or gradients; agentgym does.
 """
 
+from envpool.datafiles import DataFile
 from envpool.episode import Limits
 from envpool.errors import (
     ContextFull,
@@ -30,10 +32,11 @@ from envpool.errors import (
     UnknownEnvironment,
     UnknownTask,
 )
+from envpool.options import option
 from envpool.policy import Actor, Episode, ExpertPolicy, Policy
 from envpool.pool import EnvPool
 from envpool.random_policy import RandomPolicy
-from envpool.registry import environments, get_spec, register
+from envpool.registry import environments, get_spec, register, using
 from envpool.run import collect, run_sync
 from envpool.session import Transport
 from envpool.spec import Environment, EnvSpec, Place, Tool, Writing
@@ -45,6 +48,7 @@ __all__ = [
     "Call",
     "Completion",
     "ContextFull",
+    "DataFile",
     "EnvPool",
     "EnvPoolError",
     "EnvSpec",
@@ -75,6 +79,8 @@ __all__ = [
     "collect",
     "environments",
     "get_spec",
+    "option",
     "register",
     "run_sync",
+    "using",
 ]
