@@ -152,12 +152,9 @@ def checksum(path: Path, on_bytes: OnBytes = lambda count: None) -> str:
         OSError: it cannot be read.
     """
     found = path.stat()
-    known = {"path": str(path.resolve()), "size": found.st_size, "changed": found.st_mtime_ns}
-    entry = (
-        cache_folder()
-        / "checksums"
-        / f"{hashlib.sha256(known['path'].encode('utf-8', 'surrogateescape')).hexdigest()}.json"
-    )
+    where = str(path.resolve())
+    known = {"path": where, "size": found.st_size, "changed": found.st_mtime_ns}
+    entry = cache_folder() / "checksums" / f"{hashlib.sha256(os.fsencode(where)).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):  # nothing is kept, or it is damaged: it is read anew
         kept = json.loads(entry.read_bytes())
         if {name: kept[name] for name in known} == known and isinstance(kept["sha256"], str):

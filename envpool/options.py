@@ -25,6 +25,9 @@ from pydantic import TypeAdapter, ValidationError
 from envpool.datafiles import DataFile, content_of
 from envpool.errors import EnvPoolError, did_you_mean
 
+MARK = "+"
+"""What stands in a version in front of the fingerprint of options."""
+
 _KINDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -96,13 +99,17 @@ def option(default: Any, summary: str, *, changes_tasks: bool = True, files: Seq
     )
 
 
-@cache
-def declared(kind: type) -> Mapping[str, Option]:
+def declared(kind: Any) -> Mapping[str, Option]:
     """The options that a dataclass declares, by name.
 
     Raises:
         EnvPoolError: it is not a frozen dataclass of options.
     """
+    return _declared(kind)
+
+
+@cache
+def _declared(kind: type) -> Mapping[str, Option]:
     if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise EnvPoolError(f"{kind.__name__} declares no options: write @dataclass(frozen=True) above the class")
     hints = get_type_hints(kind)
@@ -130,9 +137,7 @@ def read_options(environment: str, kind: type | None, given: Any) -> Any:
     if kind is None:
         names = list(given) if isinstance(given, Mapping) else [""] * (given is not None)
         if names:
-            raise OptionError(
-                environment, *((str(name), f"{environment} has no options: leave it out") for name in names)
-            )
+            raise OptionError(environment, *((str(name), "there are no options: leave it out") for name in names))
         return None
     known = declared(kind)
     if isinstance(given, kind):
@@ -209,6 +214,11 @@ def fingerprint(environment: str, options: Any) -> str:
     return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:8] if parts else ""
 
 
+def mark_of(version: str) -> str:
+    """What options have put behind a version of an environment; empty if its tasks are those of the defaults."""
+    return version.partition(MARK)[2]
+
+
 def _check(kind: type, one: Option) -> None:
     where = f"{kind.__name__}.{one.name}"
     if one.default is dataclasses.MISSING:
@@ -256,12 +266,17 @@ def _read(hint: Any, value: Any) -> Any:
         ValueError: it is of another kind.
     """
     try:
-        read = TypeAdapter(hint).validate_json(json.dumps(_plain(value)), strict=True)
+        read = _adapter(hint).validate_json(json.dumps(_plain(value)), strict=True)
     except (ValidationError, TypeError) as error:
         raise ValueError(str(error)) from error
     if isinstance(read, float) and read != read:
         raise ValueError("not a number")
     return _expanded(read)
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
 
 
 def _expanded(value: Any) -> Any:
@@ -271,16 +286,13 @@ def _expanded(value: Any) -> Any:
 
 
 def _from_word(hint: Any, text: str) -> Any:
-    """A word of a command line as a JSON value: itself for texts and paths, else what it says."""
-    parts = _parts(hint)
+    """A word of a command line as a JSON value: a list, a text or a path if the option may be one, else what it says."""
+    parts, lists = _parts(hint), [part for part in (hint, *get_args(hint)) if get_origin(part) in (list, tuple)]
     if type(None) in parts and text == "null":
         return None
-    if get_origin(hint) in (list, tuple) or (
-        text.startswith("[") and any(get_origin(p) in (list, tuple) for p in get_args(hint))
-    ):
+    if lists and (text.startswith("[") or get_origin(hint) in (list, tuple)):
         items = text.removeprefix("[").removesuffix("]").split(",")
-        inner = Union[tuple(parts)]  # noqa: UP007 - of types that are known only here
-        return [_from_word(inner, item.strip()) for item in items if item.strip()]
+        return [_from_word(get_args(lists[0])[0], item.strip()) for item in items if item.strip()]
     if str in parts or Path in parts or text in _choices(hint):
         return text
     try:

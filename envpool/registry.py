@@ -22,7 +22,7 @@ from typing import Any
 
 from envpool.errors import EnvPoolError, UnknownEnvironment, did_you_mean, hint_of
 from envpool.guard import in_one_line
-from envpool.options import parse_words
+from envpool.options import parse_words, read_options
 from envpool.spec import EnvSpec
 
 GROUP = "agentgym.environments"
@@ -99,7 +99,10 @@ def get_spec(name: str, options: Any = None) -> EnvSpec:
     """
     spec = _in_use.get().get(name) or _registered.get(name) or get_installed(name)
     if spec is not None:
-        return spec if options is None else spec.with_options(options)
+        kind = None if spec.options is None else type(spec.options)
+        if options is None or read_options(name, kind, options) == spec.options:
+            return spec  # also where the files behind it have changed since: a run goes on with what it began with
+        return spec.with_options(options)
     raise UnknownEnvironment(
         f"unknown environment {name!r}: import what registers it, {hint}"
         if (hint := hint_of(name))

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from envpool.datafiles import DataFile
 from envpool.dialects import PLAIN, Dialect
 from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
-from envpool.options import Option, OptionError, declared, fingerprint, options_json, read_options
+from envpool.options import MARK, Option, OptionError, declared, fingerprint, options_json, read_options
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -277,7 +277,7 @@ class EnvSpec:
                 made = _made(base, read)
                 if made.name != base.name or made.options != read:
                     raise EnvPoolError(f"{base.name}: configure made the card of something else: mend it")
-                version = f"{made.version}+{mark}" if mark else made.version
+                version = f"{made.version}{MARK}{mark}" if mark else made.version
                 _configured[key] = replace(made, version=version, base=base)
             return _configured[key]
 
