@@ -56,7 +56,7 @@ def show_data(environment: str, folder: Path | None = None) -> int:
         print(f"envpool: {wrong}", file=sys.stderr)
         return WRONG
     good = sum(finding.state == State.GOOD for finding in findings)
-    print(f"{good} of {len(findings)} files are in {folder}, and as they should be")
+    print(f"{good} of {len(findings)} files of {spec.name} are in {folder}, with the right checksums")
     return 0
 
 

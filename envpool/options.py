@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -80,7 +80,8 @@ class OptionError(EnvPoolError):
     """
 
     def __init__(self, environment: str, *complaints: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{environment}: {f'{name}: ' if name else ''}{text}" for name, text in complaints))
+        lines = [f"{name}: {text}" if name else text for name, text in complaints]
+        super().__init__(f"{environment}: {'; '.join(lines)}")
         self.complaints = complaints
 
 
@@ -156,7 +157,8 @@ def read_options(environment: str, kind: type | None, given: Any) -> Any:
             near = did_you_mean(value, map(str, _choices(known[name].hint))) if isinstance(value, str) else ""
             wrong.append((name, f"{_shown(value)} is not {known[name].expected}{near}"))
     if wrong:
-        raise OptionError(environment, *wrong)
+        files = [complaint for name, value in found.items() for complaint in _wrong_files(known[name], value)]
+        raise OptionError(environment, *wrong, *files)
     try:
         return kind(**found)
     except ValueError as error:  # of a __post_init__
@@ -197,26 +199,29 @@ def fingerprint(environment: str, options: Any) -> str:
     """
     if options is None:
         return ""
-    parts, wrong = [], []
-    for name, one in declared(type(options)).items():
-        value = getattr(options, name)
-        if value == one.default or not (one.changes_tasks or one.files):
-            continue
-        try:
-            contents = [content_of(path, one.files) for path in _paths(value)]
-        except EnvPoolError as error:
-            wrong.append((name, str(error)))
-            continue
-        if one.changes_tasks:
-            parts.append([name, contents or _plain(value)])
-    if wrong:
+    values = [(one, getattr(options, name)) for name, one in declared(type(options)).items()]
+    if wrong := [complaint for one, value in values for complaint in _wrong_files(one, value)]:
         raise OptionError(environment, *wrong)
+    parts = [
+        [one.name, [content_of(path, one.files) for path in _paths(value)] or _plain(value)]
+        for one, value in values
+        if one.changes_tasks and value != one.default
+    ]
     return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:8] if parts else ""
 
 
 def mark_of(version: str) -> str:
     """What options have put behind a version of an environment; empty if its tasks are those of the defaults."""
     return version.partition(MARK)[2]
+
+
+def _wrong_files(one: Option, value: Any) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that an option names, if its tasks depend on them or they are declared."""
+    for path in _paths(value) if one.changes_tasks or one.files else ():
+        try:
+            content_of(path, one.files)
+        except EnvPoolError as error:
+            yield one.name, str(error)
 
 
 def _check(kind: type, one: Option) -> None:
@@ -286,7 +291,7 @@ def _expanded(value: Any) -> Any:
 
 
 def _from_word(hint: Any, text: str) -> Any:
-    """A word of a command line as a JSON value: a list, a text or a path if the option may be one, else what it says."""
+    """A word of a command line as a JSON value: a list or a text where the option may be one, else what it says."""
     parts, lists = _parts(hint), [part for part in (hint, *get_args(hint)) if get_origin(part) in (list, tuple)]
     if type(None) in parts and text == "null":
         return None
