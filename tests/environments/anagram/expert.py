@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anagram.world import Anagram
+from .world import Anagram
 
 
 def expert(game: Anagram) -> Iterator[tuple[str, str]]:

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from anagram.expert import expert
-from anagram.tools import guess
-from anagram.world import Anagram, Words, open_words
-
 from envpool import DataFile, EnvSpec, Split, option
 from envpool.spec import Writing
+
+from .expert import expert
+from .tools import guess
+from .world import Anagram, Words, open_words
 
 BIG = DataFile(
     name="lists/big.txt",

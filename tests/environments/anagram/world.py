@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from envpool import Step, UnknownTask
@@ -11,7 +11,7 @@ from envpool import Step, UnknownTask
 OWN = Path(__file__).parent / "data" / "words.txt"
 
 
-class Words(Sequence[str]):
+class Words:
     """The words of a list by task index; of the list that ships with it if there is no file."""
 
     def __init__(self, file: Path | None) -> None:
@@ -19,6 +19,9 @@ class Words(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._words)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._words)
 
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self):
@@ -48,6 +51,8 @@ class Anagram:
     def step(self, action: str) -> Step:
         if action.strip() == self.word:
             return Step("That is it.", 1.0, True)
+        if action.strip() not in set(self._words):
+            return Step("That is not a word of the list.", 0.0, False)
         self._lives -= 1
         return Step(f"No. {self._lives} left.", 0.0, self._lives <= 0)
 
