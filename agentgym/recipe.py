@@ -29,6 +29,7 @@ RESUMABLE = (
     "environments.*.endpoints",
     "environments.*.headers",
     "environments.*.options",  # of these, what changes the tasks is in the version, which `runfolder` compares
+    "environments.*.place",
     "environments.*.processes",
     "environments.*.token",
     "generation.batch",

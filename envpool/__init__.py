@@ -39,8 +39,9 @@ from envpool.random_policy import RandomPolicy
 from envpool.registry import environments, get_spec, register, using
 from envpool.run import collect, run_sync
 from envpool.session import Transport
-from envpool.spec import Environment, EnvSpec, Place, Tool, Writing
+from envpool.spec import Environment, EnvSpec, Place, Writing
 from envpool.statistics import Statistics
+from envpool.tools import Tool, tool
 from envpool.types import Call, Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
 
 __all__ = [
@@ -82,5 +83,6 @@ __all__ = [
     "option",
     "register",
     "run_sync",
+    "tool",
     "using",
 ]

@@ -9,13 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from envpool.types import Step
+from envpool.objects import spelled_in_json, spelled_in_python
+from envpool.types import Info, Step
 
 REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
 """Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
 AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
+
+INFO = "step_info"
+"""Key of what an environment says besides, if anything, in the answers of our own servers to ``/step``."""
+
+
+class Literals(StrEnum):
+    """How the values in the JSON object of an action are spelled on the wire."""
+
+    JSON = "json"
+    PYTHON = "python"  # ``True``, ``False`` and ``None``, for servers that read the object as Python does
 
 
 class Unreadable(ValueError):
@@ -45,6 +58,7 @@ class Dialect:
         done: keys of which any says that the episode is over.
         actions: key of the possible actions in the answers; they are shown to the policy with every observation.
         action: how an action is sent, with ``{}`` where its text goes.
+        literals: how the values in the JSON object of an action are spelled.
         spelling: how the server spells what actions begin with, where the environment spells it another way.
         offers: which actions the keys of the answer to ``/available_actions`` stand for: one for each text of a list,
             in place of ``{}``, or one if the value is true. Empty if the answer is the list of actions itself.
@@ -72,6 +86,7 @@ class Dialect:
     done: Sequence[str] = ("done",)
     actions: str | None = None
     action: str = "{}"
+    literals: Literals = Literals.JSON
     spelling: Mapping[str, str] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
     trouble: Mapping[str, Any] = field(default_factory=dict)
@@ -133,13 +148,15 @@ class Dialect:
         if not isinstance(score, int | float) or not abs(score) < 1e300:
             raise Unreadable(f"{self.score!r} is {_short(score)}, not a number")
         counts = self.verdict is None or _get(answer, self.verdict) is True
-        return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done)
+        return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done, _info(answer))
 
     def write_action(self, action: str) -> str:
         """Writes an action as the server reads it."""
         for ours, theirs in self.spelling.items():
             if action.startswith(ours):
                 action = theirs + action.removeprefix(ours)
+        if self.literals == Literals.PYTHON:
+            action = spelled_in_python(action)
         return self.action.replace("{}", action)
 
     def read_action(self, text: str) -> str:
@@ -149,7 +166,7 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(theirs):
                 action = ours + action.removeprefix(theirs)
-        return action
+        return spelled_in_json(action) if self.literals == Literals.PYTHON else action
 
     def read_available(self, answer: Any) -> Sequence[str]:
         """Finds the possible actions in the answer to ``/available_actions``.
@@ -183,6 +200,13 @@ class Dialect:
         if not isinstance(possible, list) or not all(isinstance(action, str) for action in possible):
             raise Unreadable(f"{self.actions!r} is {_short(possible)}, not a list of texts")
         return f"{observation}\nAvailable actions: {', '.join(possible)}"
+
+
+def _info(answer: Mapping[str, Any]) -> Info:
+    found = answer.get(INFO, {})
+    if not isinstance(found, dict) or not all(isinstance(value, int | float | str) for value in found.values()):
+        raise Unreadable(f"{INFO!r} is {_short(found)}, not numbers and texts by name")
+    return found
 
 
 def _complaint(answer: Any) -> None:

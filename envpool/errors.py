@@ -10,7 +10,7 @@ EnvPoolError
     ├── EnvironmentFailed     the environment raised, hung or returned nonsense
     │   ├── ServerUnreachable     its server gave no readable answer
     │   ├── ServerRefused         its server answered with an error
-    │   ├── SessionLost           its server no longer knows the session
+    │   ├── SessionLost           its server or worker process no longer knows the session
     │   └── ReplayMismatch        played again, it answered something else
     └── PolicyFailed          the policy raised, hung or returned nonsense
 """
@@ -18,8 +18,10 @@ EnvPoolError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from envpool.call import Call
 
 
 class EnvPoolError(Exception):
@@ -45,7 +47,16 @@ class MissingExtra(EnvPoolError):
 
 
 class MalformedAction(EnvPoolError):
-    """A policy's text holds no readable action; `str(error)` is the correction it is answered with."""
+    """A policy's text holds no readable action; `str(error)` is the correction it is answered with.
+
+    Args:
+        correction: the text.
+        calls: the calls that can be read in it and are not carried out.
+    """
+
+    def __init__(self, correction: str, calls: Sequence[Call] = ()) -> None:
+        super().__init__(correction)
+        self.calls = tuple(calls)
 
 
 class ContextFull(EnvPoolError):
@@ -70,7 +81,13 @@ class EpisodeFailed(EnvPoolError):
 
 
 class EnvironmentFailed(EpisodeFailed):
-    """The environment raised, hung or returned nonsense."""
+    """The environment raised, hung or returned nonsense.
+
+    Attributes:
+        final: whether another session would certainly be answered alike.
+    """
+
+    final = True
 
 
 class ServerUnreachable(EnvironmentFailed):
@@ -82,6 +99,8 @@ class ServerUnreachable(EnvironmentFailed):
         acted: whether the server may have carried out the request.
         heard: whether it answered, only not so that it could be believed.
     """
+
+    final = False
 
     def __init__(self, place: str, cause: str, *, acted: bool = True, heard: bool = False) -> None:
         super().__init__(place, cause)
@@ -104,7 +123,9 @@ class ServerRefused(EnvironmentFailed):
 
 
 class SessionLost(EnvironmentFailed):
-    """The server no longer knows the session: it was started anew, or gave the session away."""
+    """The session is gone: its server was started anew or gave it away, or its worker process ended."""
+
+    final = False
 
 
 class ReplayMismatch(EnvironmentFailed):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, SessionLost
+from envpool.errors import EnvironmentFailed, ReplayMismatch, SessionLost
 from envpool.session import Session
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Step
+from envpool.types import Action, Step
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class ReplayingSession:
         self._recorder = recorder
         self._index: int | None = None
         self._first = ""
-        self._steps: list[tuple[str, Step]] = []
+        self._steps: list[tuple[Action, Step]] = []
         self._closed = False
 
     @property
@@ -63,7 +63,7 @@ class ReplayingSession:
         self._index = index
         return self._first
 
-    async def step(self, action: str) -> Step:
+    async def step(self, action: Action) -> Step:
         """Takes one action.
 
         Raises:
@@ -94,12 +94,9 @@ class ReplayingSession:
         while True:
             try:
                 return await call(await self._live())
-            except ReplayMismatch:
-                raise
             except EnvironmentFailed as failure:
-                final = isinstance(failure, ServerRefused) and failure.final
                 may_replay = self._index is None or self._spec.deterministic
-                if final or self._closed or not self._left or not may_replay:
+                if failure.final or self._closed or not self._left or not may_replay:
                     raise
                 self._left -= 1
                 if self._recorder:

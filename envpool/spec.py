@@ -15,6 +15,7 @@ from envpool.datafiles import DataFile
 from envpool.dialects import PLAIN, Dialect
 from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
 from envpool.options import MARK, Option, OptionError, declared, fingerprint, options_json, read_options
+from envpool.tools import ACT, Tool
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -40,26 +41,6 @@ class Environment(Protocol):
         """Frees what the environment holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One kind of action, for the formats that call functions.
-
-    Attributes:
-        name: what the function is called, as in ``go_to``.
-        template: how the action is written as text, parameters in braces, as in ``go to {object}``; `envpool.calls`
-            tells what else may stand in braces.
-        summary: one line on what it does.
-    """
-
-    name: str
-    template: str
-    summary: str = ""
-
-
-ACT = Tool("act", "{action}", "takes one action, written as the instructions say")
-"""The one tool of an environment that names none."""
-
-
 class Place(StrEnum):
     """Where the sessions of an environment live."""
 
@@ -83,7 +64,7 @@ class Writing:
     Attributes:
         signs: what an action holds besides letters, digits and spaces, as in ``","``; any other character is
             decoration, and several spaces are one. None if an action may hold anything.
-        lines: whether an action may have several lines. If not, line breaks in the argument of a tool are spaces.
+        lines: whether an action may have several lines. If not, a line break in the argument of a tool is a mistake.
         begins: regular expression of how every action begins, where the tools do not show it.
         alone: the official answer form of the environment, if it has no label: ``line``, ``fence`` or ``tags``; None if
             an action needs a label.
@@ -252,6 +233,11 @@ class EnvSpec:
                 f"environments.{self.name}.endpoints=[http://127.0.0.1:36001]"
             )
         return self.make() if self.shared is None else self.make(_opened(self.shared))
+
+    def prepare(self) -> None:
+        """Opens what its sessions share, if that was not done yet in this process."""
+        if self.shared is not None:
+            _opened(self.shared)
 
     def with_options(self, options: Any) -> EnvSpec:
         """The card for other options; the same object for the same options and the same content of their files.

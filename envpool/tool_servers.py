@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envpool.calls import Toolbox
-from envpool.spec import Tool, goal_after
+from envpool.dialects import Literals
+from envpool.spec import goal_after
+from envpool.tools import Tool, tool
 
 TOOL_SERVER: Mapping[str, Any] = {
     "session": "env_idx",
@@ -19,6 +21,7 @@ TOOL_SERVER: Mapping[str, Any] = {
     "index": "id",
     "first": None,
     "action": "Action: {}",
+    "literals": Literals.PYTHON,
 }
 """The arguments of their `Dialect`."""
 
@@ -53,13 +56,21 @@ def instructions_of(tools: Sequence[Tool], what: str, example: str, end: str = _
     return _INSTRUCTIONS.format(what=what, example=example, tools=signatures, end=end)
 
 
-def tool(signature: str, summary: str) -> Tool:
-    """Makes a tool of ``name(parameter, ...)`` as the tool servers read it."""
-    name, _, parameters = signature.rstrip(")").partition("(")
-    return Tool(name, f"{name} with Action Input: {{{{{parameters}}}}}", summary)
+@tool
+def finish(answer: str | float | list[Any]) -> None:
+    """ends the task with the answer, and with nothing but the answer"""
 
 
-FINISH = tool("finish(answer:any)", "ends the task with the answer, and with nothing but the answer")
-CHECK = tool("check_valid_actions()", "lists the tools")
-DATE = tool("get_user_current_date()", "today, as YYYY-MM-DD")
-CITY = tool("get_user_current_location()", "the city of the user")
+@tool
+def check_valid_actions() -> None:
+    """lists the tools"""
+
+
+@tool
+def get_user_current_date() -> None:
+    """today, as YYYY-MM-DD"""
+
+
+@tool
+def get_user_current_location() -> None:
+    """the city of the user"""

@@ -21,9 +21,9 @@ from envpool import EnvPoolError, Task, get_spec, run_sync
 from envpool.dialects import REQUEST, SESSION
 from envpool.errors import ServerUnreachable
 from envpool.testing import FakeServer, Fault, FaultProxy
-from envpool.transports.connection import INTERIM_ANSWERS, PIECE, Connection, ConnectionFailed, Socket
-from envpool.transports.endpoint import Endpoint
-from envpool.transports.http import HttpTransport, Wire
+from envpool.places.connection import INTERIM_ANSWERS, PIECE, Connection, ConnectionFailed, Socket
+from envpool.places.endpoint import Endpoint
+from envpool.places.http import HttpTransport, Wire
 
 
 def answer(text: str = "true", status: int = 200, *headers: str) -> bytes:

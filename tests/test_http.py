@@ -17,8 +17,8 @@ from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Tas
 from envpool.dialects import Unreadable
 from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, ServerUnreachable
 from envpool.testing import FakeServer, Fault, FaultProxy
-from envpool.transports.endpoint import Breaker, Endpoint, HttpSettings
-from envpool.transports.http import HttpTransport, Wire
+from envpool.places.endpoint import Breaker, Endpoint, HttpSettings
+from envpool.places.http import HttpTransport, Wire
 
 QUICK = HttpSettings(call_seconds=20, backoff_seconds=0.01)
 WIRE_SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "agentgym_wire_samples.json"

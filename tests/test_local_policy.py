@@ -24,7 +24,7 @@ from envpool import EnvPool, EnvSpec, Episode, Step, StopReason, Task, Trajector
 from envpool.errors import ContextFull
 from envpool.formats import REACT, Parsed
 from envpool.session import Session
-from envpool.transports.local import LocalTransport
+from envpool.places.local import LocalTransport
 
 MAX_TOKENS = 12
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "to", "its", "den")

@@ -51,7 +51,7 @@ from envpool.errors import MalformedAction
 from envpool.formats import Parsed, format_for
 from envpool.policy import Episode
 from envpool.testing.http1 import Response
-from envpool.transports.endpoint import Answer
+from envpool.places.endpoint import Answer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TURNS = 3

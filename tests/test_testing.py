@@ -835,7 +835,7 @@ def test_an_environment_that_hangs_fails_in_time():
         async def never(*args):
             await trio.sleep_forever()
 
-        class Hanging(envpool.transports.local.LocalTransport):
+        class Hanging(envpool.places.local.LocalTransport):
             async def open(self, spec):
                 session = await super().open(spec)
                 session.step = never
@@ -894,7 +894,7 @@ def command(*words: str) -> int:
 def test_the_command_prints_a_line_per_check_and_says_by_its_exit_code_whether_all_passed(capsys):
     assert command("wordle", "--tasks", "1") == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "wordle in this process:"
+    assert printed[0] == "wordle (inline):"
     assert printed[-1] == "12 checks: 12 passed, 0 failed, 0 skipped"
     assert printed[1].startswith("passed  protocol")
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
 
-TOOLS = (Tool("move", "move {direction}", "moves one cell: up, down, left or right"),)
+
+@tool("move {direction}")
+def move(direction: str) -> None:
+    """moves one cell: up, down, left or right"""
+
+
+TOOLS = (move,)

@@ -24,11 +24,11 @@ The score goes from 0 to 100 and rises as parts of the task are done in their or
 you to focus on: focusing on anything else ends the episode with -100."""
 
 
-def _form(template: str) -> str:
-    return re.sub(r"{([a-z]+)(:int)?}", r"<\1>", template)
+def _form(text: str) -> str:
+    return re.sub(r"{([a-z]+)}", r"<\1>", text)
 
 
-FORMS = "\n".join(f"- {_form(tool.template)}: {tool.summary}" for tool in TOOLS)
+FORMS = "\n".join(f"- {_form(tool.text)}: {tool.summary}" for tool in TOOLS)
 
 SPEC = EnvSpec(
     name="sciworld",

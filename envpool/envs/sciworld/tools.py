@@ -2,34 +2,170 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
+
+
+@tool("look around")
+def look_around() -> None:
+    """describes the room"""
+
+
+@tool("look at {object}")
+def look_at(object: str) -> None:
+    """describes an object"""
+
+
+@tool("look in {container}")
+def look_in(container: str) -> None:
+    """tells what is in it"""
+
+
+@tool("go to {place}")
+def go_to(place: str) -> None:
+    """walks to a neighbouring room; the door must be open"""
+
+
+@tool("open {object}")
+def open(object: str) -> None:
+    """opens a door or a container"""
+
+
+@tool("close {object}")
+def close(object: str) -> None:
+    """closes it"""
+
+
+@tool("pick up {object}")
+def pick_up(object: str) -> None:
+    """takes an object"""
+
+
+@tool("put down {object}")
+def put_down(object: str) -> None:
+    """drops an object you hold"""
+
+
+@tool("move {object} to {container}")
+def move(object: str, container: str) -> None:
+    """puts an object into or onto another"""
+
+
+@tool("pour {liquid} into {container}")
+def pour(liquid: str, container: str) -> None:
+    """pours a liquid"""
+
+
+@tool("dunk {container} into {liquid}")
+def dunk(container: str, liquid: str) -> None:
+    """dips a container into a liquid"""
+
+
+@tool("mix {container}")
+def mix(container: str) -> None:
+    """lets what is in it react"""
+
+
+@tool("activate {device}")
+def activate(device: str) -> None:
+    """switches a device on"""
+
+
+@tool("deactivate {device}")
+def deactivate(device: str) -> None:
+    """switches it off"""
+
+
+@tool("use {object}")
+def use(object: str) -> None:
+    """uses a thing by itself"""
+
+
+@tool("use {object} on {target}")
+def use_on(object: str, target: str) -> None:
+    """uses a thing on another, as in a thermometer on water"""
+
+
+@tool("connect {part} to {other}")
+def connect(part: str, other: str) -> None:
+    """connects electrical parts at their terminals"""
+
+
+@tool("disconnect {part}")
+def disconnect(part: str) -> None:
+    """takes its wires off"""
+
+
+@tool("read {object}")
+def read(object: str) -> None:
+    """reads a note or a book"""
+
+
+@tool("eat {food}")
+def eat(food: str) -> None:
+    """eats it"""
+
+
+@tool("flush {object}")
+def flush(object: str) -> None:
+    """flushes a toilet"""
+
+
+@tool("focus on {object}")
+def focus_on(object: str) -> None:
+    """declares what the task is about; a wrong one ends the episode"""
+
+
+@tool("wait")
+def wait() -> None:
+    """lets ten moments pass"""
+
+
+@tool("wait1")
+def wait_one() -> None:
+    """lets one moment pass"""
+
+
+@tool("task")
+def task() -> None:
+    """repeats the task"""
+
+
+@tool("inventory")
+def inventory() -> None:
+    """tells what you hold"""
+
+
+@tool("{number}")
+def choose(number: int) -> None:
+    """answers the question which of several things you meant"""
+
 
 TOOLS = (
-    Tool("look_around", "look around", "describes the room"),
-    Tool("look_at", "look at {object}", "describes an object"),
-    Tool("look_in", "look in {container}", "tells what is in it"),
-    Tool("go_to", "go to {place}", "walks to a neighbouring room; the door must be open"),
-    Tool("open", "open {object}", "opens a door or a container"),
-    Tool("close", "close {object}", "closes it"),
-    Tool("pick_up", "pick up {object}", "takes an object"),
-    Tool("put_down", "put down {object}", "drops an object you hold"),
-    Tool("move", "move {object} to {container}", "puts an object into or onto another"),
-    Tool("pour", "pour {liquid} into {container}", "pours a liquid"),
-    Tool("dunk", "dunk {container} into {liquid}", "dips a container into a liquid"),
-    Tool("mix", "mix {container}", "lets what is in it react"),
-    Tool("activate", "activate {device}", "switches a device on"),
-    Tool("deactivate", "deactivate {device}", "switches it off"),
-    Tool("use", "use {object}", "uses a thing by itself"),
-    Tool("use_on", "use {object} on {target}", "uses a thing on another, as in a thermometer on water"),
-    Tool("connect", "connect {part} to {other}", "connects electrical parts at their terminals"),
-    Tool("disconnect", "disconnect {part}", "takes its wires off"),
-    Tool("read", "read {object}", "reads a note or a book"),
-    Tool("eat", "eat {food}", "eats it"),
-    Tool("flush", "flush {object}", "flushes a toilet"),
-    Tool("focus_on", "focus on {object}", "declares what the task is about; a wrong one ends the episode"),
-    Tool("wait", "wait", "lets ten moments pass"),
-    Tool("wait_one", "wait1", "lets one moment pass"),
-    Tool("task", "task", "repeats the task"),
-    Tool("inventory", "inventory", "tells what you hold"),
-    Tool("choose", "{number:int}", "answers the question which of several things you meant"),
+    look_around,
+    look_at,
+    look_in,
+    go_to,
+    open,
+    close,
+    pick_up,
+    put_down,
+    move,
+    pour,
+    dunk,
+    mix,
+    activate,
+    deactivate,
+    use,
+    use_on,
+    connect,
+    disconnect,
+    read,
+    eat,
+    flush,
+    focus_on,
+    wait,
+    wait_one,
+    task,
+    inventory,
+    choose,
 )

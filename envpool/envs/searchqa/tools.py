@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
 
-TOOLS = (
-    Tool("search", "<search>{query}</search>", "searches Wikipedia and shows the passages found"),
-    Tool("answer", "<answer>{answer}</answer>", "answers the question, in a few words"),
-)
+
+@tool("<search>{query}</search>")
+def search(query: str) -> None:
+    """searches Wikipedia and shows the passages found"""
+
+
+@tool("<answer>{answer}</answer>")
+def answer(answer: str) -> None:
+    """answers the question, in a few words"""
+
+
+TOOLS = (search, answer)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
 
-TOOLS = (Tool("query", "{sql}", "runs one SQLite query; what it returns is your answer"),)
+
+@tool("{sql}")
+def query(sql: str) -> None:
+    """runs one SQLite query; what it returns is your answer"""
+
+
+TOOLS = (query,)

@@ -2,33 +2,103 @@
 
 from __future__ import annotations
 
-from envpool.tool_servers import CHECK, CITY, DATE, FINISH, tool
+from envpool.tool_servers import check_valid_actions, finish, get_user_current_date, get_user_current_location
+from envpool.tools import tool
 
-_PLACE = "latitude:number, longitude:number"
-_DAYS = f"{_PLACE}, start_date, end_date"
-_TODAY = f"{_PLACE}, current_date"
+
+@tool
+def get_latitude_longitude(name: str) -> None:
+    """where a city is; never guess it"""
+
+
+@tool
+def get_historical_temp(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """temperatures of past days; dates are written YYYY-MM-DD"""
+
+
+@tool
+def get_historical_rain(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """rain of past days"""
+
+
+@tool
+def get_historical_snow(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """snowfall of past days"""
+
+
+@tool
+def get_historical_air_quality_index(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """air quality (PM2.5) of past days"""
+
+
+@tool
+def get_current_temp(latitude: float, longitude: float, current_date: str) -> None:
+    """temperature of today"""
+
+
+@tool
+def get_current_rain(latitude: float, longitude: float, current_date: str) -> None:
+    """rain of today"""
+
+
+@tool
+def get_current_snow(latitude: float, longitude: float, current_date: str) -> None:
+    """snowfall of today"""
+
+
+@tool
+def get_current_air_quality_index(latitude: float, longitude: float, current_date: str) -> None:
+    """air quality (PM2.5) of today"""
+
+
+@tool
+def get_temp_forecast(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """temperatures of days to come"""
+
+
+@tool
+def get_rain_forecast(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """rain of days to come"""
+
+
+@tool
+def get_snow_forecast(latitude: float, longitude: float, start_date: str, end_date: str) -> None:
+    """snowfall of days to come"""
+
+
+@tool
+def get_air_quality_level(air_quality_index: float) -> None:
+    """puts an index into words, from good to extremely poor"""
+
+
+@tool
+def get_elevation(latitude: float, longitude: float) -> None:
+    """height above the sea"""
+
+
+@tool
+def get_distance(latitude1: float, longitude1: float, latitude2: float, longitude2: float) -> None:
+    """kilometres between two places"""
+
 
 TOOLS = (
-    tool("get_latitude_longitude(name)", "where a city is; never guess it"),
-    DATE,
-    CITY,
-    tool(f"get_historical_temp({_DAYS})", "temperatures of past days; dates are written YYYY-MM-DD"),
-    tool(f"get_historical_rain({_DAYS})", "rain of past days"),
-    tool(f"get_historical_snow({_DAYS})", "snowfall of past days"),
-    tool(f"get_historical_air_quality_index({_DAYS})", "air quality (PM2.5) of past days"),
-    tool(f"get_current_temp({_TODAY})", "temperature of today"),
-    tool(f"get_current_rain({_TODAY})", "rain of today"),
-    tool(f"get_current_snow({_TODAY})", "snowfall of today"),
-    tool(f"get_current_air_quality_index({_TODAY})", "air quality (PM2.5) of today"),
-    tool(f"get_temp_forecast({_DAYS})", "temperatures of days to come"),
-    tool(f"get_rain_forecast({_DAYS})", "rain of days to come"),
-    tool(f"get_snow_forecast({_DAYS})", "snowfall of days to come"),
-    tool("get_air_quality_level(air_quality_index:number)", "puts an index into words, from good to extremely poor"),
-    tool(f"get_elevation({_PLACE})", "height above the sea"),
-    tool(
-        "get_distance(latitude1:number, longitude1:number, latitude2:number, longitude2:number)",
-        "kilometres between two places",
-    ),
-    CHECK,
-    FINISH,
+    get_latitude_longitude,
+    get_user_current_date,
+    get_user_current_location,
+    get_historical_temp,
+    get_historical_rain,
+    get_historical_snow,
+    get_historical_air_quality_index,
+    get_current_temp,
+    get_current_rain,
+    get_current_snow,
+    get_current_air_quality_index,
+    get_temp_forecast,
+    get_rain_forecast,
+    get_snow_forecast,
+    get_air_quality_level,
+    get_elevation,
+    get_distance,
+    check_valid_actions,
+    finish,
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
 
-TOOLS = (
-    Tool("search", "search[{keywords}]", "searches the shop, from any page"),
-    Tool("click", "click[{label}]", "clicks a button, a product or an option of the page, named as it is shown"),
-)
+
+@tool("search[{keywords}]")
+def search(keywords: str) -> None:
+    """searches the shop, from any page"""
+
+
+@tool("click[{label}]")
+def click(label: str) -> None:
+    """clicks a button, a product or an option of the page, named as it is shown"""
+
+
+TOOLS = (search, click)

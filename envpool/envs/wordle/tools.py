@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from envpool.spec import Tool
+from envpool.tools import tool
 
-TOOLS = (Tool("guess", "{word}", "guesses a word, its letters separated by spaces, as in 'p a n i c'"),)
+
+@tool("{word}")
+def guess(word: str) -> None:
+    """guesses a word, its letters separated by spaces, as in 'p a n i c'"""
+
+
+TOOLS = (guess,)
