@@ -163,7 +163,7 @@ def _whose(recipe: Recipe, name: str) -> Iterator[Complaint]:
     """Whether servers whose numbers may be others than ours are those that the recipe says."""
     settings, spec = recipe.environments[name], spec_of(recipe, name)
     original, key = plays_original(recipe, name), f"environments.{name}.original"
-    for address in settings.endpoints if spec.renumbered or settings.options else ():
+    for address in settings.endpoints if spec.renumbered or spec.options is not None else ():
         known = _info(address, settings)
         ours = None if known is None else known.get("server") == "envpool"
         if ours and known and known.get("version", spec.version) != spec.version and not original:

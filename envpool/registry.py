@@ -137,7 +137,8 @@ def modules_of(spec: EnvSpec) -> list[str]:
     """
     if is_installed(spec.name):
         return []
-    module = _modules.get(spec.name) or (spec.make.__module__ if spec.make is not None else "__main__")
+    make = getattr(spec.make, "func", spec.make)  # of a partial
+    module = str(_modules.get(spec.name) or getattr(make, "__module__", "__main__"))
     if module == "__main__":
         raise EnvPoolError(f"worker processes cannot import {spec.name}: put it into a module of its own")
     return [module]

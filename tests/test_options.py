@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,21 @@ from anagrams import known, write_original
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpool import EnvPool, EnvPoolError, EnvSpec, ExpertPolicy, Split, Task, collect, get_spec, option, using
+from envpool import (
+    EnvPool,
+    EnvPoolError,
+    EnvSpec,
+    ExpertPolicy,
+    RandomPolicy,
+    Split,
+    Task,
+    collect,
+    get_spec,
+    option,
+    using,
+)
 from envpool.options import OptionError, declared, options_json, parse_words, read_options
+from envpool.places.local import LocalTransport
 
 
 class Colour(StrEnum):
@@ -158,13 +171,16 @@ def test_a_name_means_a_configured_card_within_a_block_only(anagram: EnvSpec) ->
     assert get_spec("anagram") is anagram
 
 
-def test_pools_of_other_options_play_at_once_and_do_not_mix(anagram: EnvSpec) -> None:
+@pytest.mark.parametrize("place", ["inline", "thread", "process"])
+def test_pools_of_other_options_play_at_once_and_do_not_mix(anagram: EnvSpec, place: str) -> None:
+    transport = LocalTransport(place, processes=1)  # even one that they share
     cards = [anagram, anagram.with_options({"hint": "first"}), anagram.with_options({"lives": 1})]
     played: dict[str, set[str]] = {}
     tasks = [Task("anagram", index) for index in anagram.tasks(Split.EVAL)]
 
     async def play(card: EnvSpec) -> None:
-        async with EnvPool(specs=[card], sessions=4).run(tasks, ExpertPolicy()) as trajectories:
+        policy = RandomPolicy() if place == "process" else ExpertPolicy()
+        async with EnvPool(specs=[card], sessions=4, transport=transport).run(tasks, policy) as trajectories:
             played[card.version] = {t.observation.partition(".")[2][:8] + t.version async for t in trajectories}
 
     async def main() -> None:
@@ -177,13 +193,25 @@ def test_pools_of_other_options_play_at_once_and_do_not_mix(anagram: EnvSpec) ->
     assert played == {plain: {plain}, hinted: {f" It begi{hinted}"}, once: {once}}
 
 
-@pytest.mark.parametrize("place", ["inline", "thread"])
-def test_sixty_four_sessions_open_what_they_share_once(anagram: EnvSpec, place: str) -> None:
-    card = replace(anagram.with_options({"log": "log.txt"}), place=place)
-    tasks = [Task("anagram", index) for index in range(30)] * 4
-    played = collect(EnvPool(specs=[card], sessions=64), tasks, ExpertPolicy())
-    assert all(t.success for t in played)
-    assert len(Path("log.txt").read_text().split()) == 1
+@pytest.mark.parametrize(("place", "times"), [("inline", 1), ("thread", 1), ("process", 2)])
+def test_sixty_four_sessions_open_what_they_share_once_a_process(anagram: EnvSpec, place: str, times: int) -> None:
+    card = anagram.with_options({"log": "log.txt", "hint": "first"})
+    tasks = [Task("anagram", index) for index in range(32)] * 4
+    pool = EnvPool(specs=[card], sessions=64, transport=LocalTransport(place, processes=2))
+    played = collect(pool, tasks, RandomPolicy())
+    assert all(t.error is None and "It begins with" in t.observation for t in played)
+    pids = Path("log.txt").read_text().split()
+    assert len(pids) == len(set(pids)) == times
+
+
+def test_a_worker_process_plays_no_other_data_than_its_pool(anagram: EnvSpec) -> None:
+    Path("a.txt").write_text("stone\nnotes\nonset\n")
+    card = anagram.with_options({"words": "a.txt"})
+    Path("a.txt").write_text("seton\ntones\nsteno\n and more\n")
+    transport = LocalTransport("process", processes=1)
+    (played,) = collect(EnvPool(specs=[card], transport=transport), [Task("anagram", 0)], RandomPolicy())
+    assert f"not {card.version}: its data has changed, start anew" in str(played.error)
+    assert played.score is None
 
 
 def test_an_environment_that_cannot_be_made_of_its_options_says_so(anagram: EnvSpec) -> None:

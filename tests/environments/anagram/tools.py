@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from envpool import Tool
+from envpool import tool
 
-guess = Tool("guess", "{word}", "guesses a word")
+
+@tool("{word}")
+def guess(word: str) -> None:
+    """guesses a word"""
