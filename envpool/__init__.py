@@ -4,8 +4,11 @@
     errors      everything raised on purpose
     spec        an environment's card; registry finds it, splits and tool_servers are what several share
     options     what a card is configured with; datafiles are the real data that options name
-    formats     how thought and action are written; calls are its functions, reading finds the action in an answer,
-                thoughts and objects what is private and what is JSON in it
+    tools       typed functions: what can be done; signatures and schemas are their types, templates their texts, calls
+                checks, writes, reads and carries out what is called
+    formats     how thought and action are written: react (reading finds the action, labels where it is marked),
+                function_calling, code_as_action, native (syntaxes are the models' own); thoughts and objects find what
+                is private and what is JSON in an answer
     policy      who answers: protocol, functions, experts; random_policy is the floor
     session     one live instance of an environment; transports/ says where it lives, replay brings it back
     dialects    how AgentGym's servers speak; server/ is such a server

@@ -89,7 +89,17 @@ async def run_episode(
     with scope:
         try:
             async with _session(transport, rules, record) as session:
-                await _play(record, session, Episode(task, sample, rules.spec, rules.format, session), policy, rules)
+                episode = Episode(
+                    task,
+                    sample,
+                    rules.spec,
+                    rules.format,
+                    session,
+                    prompt=rules.prompt,
+                    turns=record.turns,
+                    tools=offered(rules.format),
+                )
+                await _play(record, session, episode, policy, rules)
         except EpisodeFailed as failure:
             rules.recorder.failed(failure)
             record.stop, record.error = StopReason.ERROR, in_one_line(failure)
@@ -132,8 +142,8 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
     record.observation = _checked(
         await _ask_environment("reset", rules, session.reset, episode.task.index), "reset", read_text
     )
-    told = {"prompt": rules.prompt, "observation": record.observation, "turns": record.turns}
-    async with _actor(policy, replace(episode, **told, tools=offered(rules.format))) as actor:
+    episode = replace(episode, observation=record.observation)
+    async with _actor(policy, episode) as actor:
         message = first_message(rules.prompt, record.observation)
         while record.actions < rules.max_turns:
             place = f"turn {len(record.turns) + 1}"
@@ -153,7 +163,7 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
 async def _take_turn(
     place: str, record: _Record, completion: Completion, asked: float, session: Session, rules: Rules
 ) -> bool:
-    """Sends the actions of a completion, or answers with the correction if it holds none. Returns whether it is over."""
+    """Sends the actions of a completion, or answers with the correction if it holds none; tells whether it is over."""
     policy_seconds = trio.current_time() - asked
     try:
         parsed = _read_answer(completion, rules)

@@ -15,9 +15,10 @@ from envpool.calls import Toolbox
 from envpool.code_as_action import CodeAsAction
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
 from envpool.function_calling import FunctionCalling
+from envpool.labels import tamed, word_for_word
 from envpool.native import Native
 from envpool.parsed import Parsed
-from envpool.reading import Reader, tamed, word_for_word
+from envpool.reading import Reader
 from envpool.spec import EnvSpec, Writing
 from envpool.types import Action, Call
 

@@ -34,11 +34,12 @@ class Native:
 
     def __init__(self, tools: Toolbox) -> None:
         self._tools = tools
+        self._schemas = tuple(tools.schemas)
 
     @property
     def schemas(self) -> Sequence[Schema]:
         """The tools as they are offered to a model."""
-        return self._tools.schemas
+        return self._schemas
 
     def render(self, thought: str, action: Action, *more: Action) -> str:
         """Writes an answer in the neutral spelling.
@@ -62,10 +63,11 @@ class Native:
         """
         said, calls = read(text, self.schemas)
         try:
-            texts = tuple(map(self._tools.text, calls))
+            checked = tuple(map(self._tools.checked, calls))
+            texts = tuple(map(self._tools.text, checked))
         except MalformedAction as malformed:
             raise refused(malformed, calls) from None
-        return Parsed(without_tags(said), "\n".join(texts), calls, texts)
+        return Parsed(without_tags(said), "\n".join(texts), checked, texts)
 
 
 def refused(malformed: MalformedAction, calls: tuple[Call, ...]) -> MalformedAction:

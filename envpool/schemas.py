@@ -101,6 +101,8 @@ def shown(schema: JsonSchema) -> str:
         fields = (f"{name}{'' if name in needed else '?'}: {shown(of)}" for name, of in schema["properties"].items())
         return f"{{{', '.join(fields)}}}"
     name = _TYPES[schema["type"]][0] if schema.get("type") in _TYPES else "Any"
+    if "prefixItems" in schema:
+        return f"{name}[{', '.join(map(shown, schema['prefixItems']))}]"
     if schema.get("items"):
         return f"{name}[{shown(schema['items'])}]"
     further = schema.get("additionalProperties")
@@ -120,11 +122,11 @@ def wanted(schema: JsonSchema) -> str:
 def sample(schema: JsonSchema, name: str) -> Any:
     """A value that stands in for one of the schema in an example."""
     schema = options(schema)[0]
-    if allowed := choices(schema):
-        return allowed[0]
+    if known := schema.get("examples") or choices(schema):
+        return known[0]
     match schema.get("type"):
         case "integer":
-            return 1
+            return max(1, schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
         case "number":
             return 1.5
         case "boolean":

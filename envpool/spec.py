@@ -16,7 +16,7 @@ from envpool.dialects import PLAIN, Dialect
 from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
 from envpool.options import MARK, Option, OptionError, declared, fingerprint, options_json, read_options
 from envpool.tools import ACT, Tool
-from envpool.types import Split, Step, Task
+from envpool.types import Action, Split, Step, Task
 
 Facts = Mapping[str, int | str]
 """What is known of a task without playing it, as in ``{"depth": 2, "distractors": 3}``."""
@@ -31,8 +31,11 @@ class Environment(Protocol):
     def reset(self, index: int) -> str:
         """Starts the task `index` and returns the first observation. May be called again at any time."""
 
-    def step(self, action: str) -> Step:
-        """Takes one action. An action it does not understand is answered in words, never with an exception."""
+    def step(self, action: Any) -> Step:
+        """Takes one action: its text, or a `Call` where the environment takes calls.
+
+        An action it does not understand is answered in words, never with an exception.
+        """
 
     def available_actions(self) -> Sequence[str]:
         """Some actions that are possible now, in a fixed order; enough for a random player."""
@@ -172,7 +175,7 @@ class EnvSpec:
     initial_score: float = 0.0
     metric: Literal["success", "score"] = "success"
     task_type: str | None = None
-    expert: Callable[[Any], Iterator[tuple[str, str]]] | None = None
+    expert: Callable[[Any], Iterator[tuple[str, Action]]] | None = None
     extra: str | None = None
     shared: Callable[[], Any] | None = None
     place: Place = Place.THREAD

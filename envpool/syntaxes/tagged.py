@@ -45,8 +45,8 @@ def tagged_call(text: str, place: int, types: Types) -> tuple[Call, int]:
     start = skip(text, place)
     if text.startswith("{", start):
         arguments, end = object_at(text, start)
-        close = skip(text, end)
-        return Call(name[1], arguments), close + len("</function>") if text.startswith("</function>", close) else end
+        after = skip(text, end)
+        return Call(name[1], arguments), after + len("</function>") if text.startswith("</function>", after) else end
     while parameter := _PARAMETER.match(text, end):
         close = _VALUE_END.search(text, parameter.end())
         if close is None:
@@ -57,10 +57,10 @@ def tagged_call(text: str, place: int, types: Types) -> tuple[Call, int]:
             raise MalformedAction(f"Give the parameter {key[:40]!r} once.")
         arguments[key] = typed(raw, types.get(name[1], {}).get(key))
         end = close.end()
-    close_at = skip(text, end)
-    if not text.startswith("</function>", close_at):
+    after = skip(text, end)
+    if not text.startswith("</function>", after):
         raise MalformedAction(f"Your call of {name[1][:40]} does not end: close it with </function>.")
-    return Call(name[1], arguments), close_at + len("</function>")
+    return Call(name[1], arguments), after + len("</function>")
 
 
 def scan_function(text: str, place: int, types: Types) -> tuple[list[Call], int]:
