@@ -114,8 +114,8 @@ def _module_of(file: Path) -> str:
         sys.path.append(str(folder))
     found = _origin(module)
     if found is None or not Path(found).exists() or not Path(found).samefile(file):
-        where = found or "a part of Python"
-        raise EnvPoolError(f"the name {module!r} of {file} is taken by {where}: rename the file")
+        where, what = found or "a part of Python", "folder" if file.stem == SPEC_MODULE else "file"
+        raise EnvPoolError(f"the name {module!r} of {file} is taken by {where}: rename the {what}")
     return module
 
 
