@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +52,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def lies_in(folder: Path, module: ModuleType) -> bool:
-    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+    spec = getattr(module, "__spec__", None)
+    places = [spec.origin or "", *(spec.submodule_search_locations or [])] if isinstance(spec, ModuleSpec) else []
     return any(Path(place).is_relative_to(folder) for place in places)
 
 
