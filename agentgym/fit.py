@@ -311,7 +311,7 @@ class _Fit:
         from agentgym.models import build_tiny
 
         model = self.recipe.model
-        texts = [message.content for trajectory in store.read([expert]) for message in trajectory.messages]
+        texts = [message.text for trajectory in store.read([expert]) for message in trajectory.messages]
         build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path)
 
     def _make(self, path: Path, write: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ from agentgym.modelserver import complaints_before_playing
 from agentgym.numbering import plays_original, spec_of
 from agentgym.settings import EnvironmentSettings, Place, Recipe, TrainerSettings
 from envpool import EnvPoolError, Split
+from envpool.native import NAME as NATIVE
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to answer when a run begins."""
@@ -66,7 +67,7 @@ def check_play(recipe: Recipe, split: Split) -> None:
     if model.endpoint is not None and model.name not in PLAYERS and not complaints:
         evol = recipe.evol
         greedy = split == Split.EVAL and recipe.eval.samples == 1
-        request = {
+        request: dict[str, Any] = {
             "temperature": 0.0 if greedy else evol.temperature,
             "top_p": 1.0 if greedy else evol.top_p,
             "top_k": 0 if greedy else evol.top_k,
@@ -74,6 +75,8 @@ def check_play(recipe: Recipe, split: Split) -> None:
             "max_tokens": recipe.generation.max_tokens,
             "seed": recipe.seed % 2**31,
         }
+        if recipe.format == NATIVE and not model.endpoint.tokens:
+            request["tools"] = [{"type": "function", "function": {"name": "answer", "parameters": {"type": "object"}}}]
         found = complaints_before_playing(model.endpoint, model.name, model.context, request)
         complaints.extend(itertools.starmap(Complaint, found))
     refuse(complaints)

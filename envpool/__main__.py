@@ -97,7 +97,7 @@ def _play(name: str, words: Sequence[str], player: str) -> None:
     else:
         (trajectory,) = collect(pool, [task], PLAYERS[player]())
         for message in trajectory.messages:
-            print(f"[{message.role}]\n{message.content}\n")
+            print(f"[{message.role}]\n{message.text}\n")
     if trajectory.turns:
         print(f"[end]\n{trajectory.turns[-1].observation}\n")
     if trajectory.score is None:

@@ -27,6 +27,7 @@ DEEPEST = 50
 """How many lists and objects may lie within each other; Python's parser takes fewer than 100."""
 
 _TOO_LARGE = 10**MOST_DIGITS
+_NO_FLOAT = 10**308
 _EXACT = 2**53
 """Whole numbers up to here are written exactly as a ``float``."""
 _INT = re.compile(rf"-?[0-9]{{1,{MOST_DIGITS}}}")
@@ -251,7 +252,7 @@ def _read_anything(value: Any, depth: int) -> Any:
 
 def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(_number(value))
+        return str(_int(value) if isinstance(value, int) else _number(value))
     if not isinstance(value, str):
         raise _Other
     try:
@@ -276,7 +277,9 @@ def _number(value: Any) -> int | float:
         return float(value) if "." in value else int(value)
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _TOO_LARGE:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= _NO_FLOAT:
+            raise Wrong("has too many digits: give a number of at most 308")
         return value
     raise _Other
 

@@ -107,7 +107,7 @@ AS_HERMES = f'<tool_call>\n{{"name": "find", "arguments": {ARGUMENTS}}}\n</tool_
     ("text", "said"),
     [
         (f"Tea.\n{AS_HERMES}<|im_end|>", "Tea."),
-        (f"<think>\nGo? <tool_call>{{}}</tool_call>\n</think>\n\n{AS_HERMES}", "<think>\nGo? <tool_call>{}</tool_call>\n</think>"),
+        (f"<think>\n<tool_call>{{}}?\n</think>\n\n{AS_HERMES}", "<think>\n<tool_call>{}?\n</think>"),
         (f"so I go</think>{AS_HERMES}", "so I go</think>"),
         (f"{AS_HERMES}\n<tool_response>\nfound\n</tool_response>\nGood.", ""),
         (f'<tool_call>{{"name": "find", "arguments": {ARGUMENTS}}}', ""),

@@ -127,6 +127,7 @@ def test_a_signature_is_shown_in_types_of_python_with_what_is_said_of_its_parame
         ({"count": True}, "The argument 'count' of trade is True, not a whole number."),
         ({"count": 1e999}, "is inf, not a whole number"),
         ({"count": 10**4000}, "is too large a number, not a whole number"),
+        ({"price": {"amount": 10**400}}, "'price.amount' of trade has too many digits: give a number of at most 308."),
         ({"item": ["tea"]}, "The argument 'item' of trade is a list, not a text."),
         ({"item": None}, "The argument 'item' of trade is nothing, not a text."),
         ({"item": "\ud800"}, r"holds half a character, '\ud800': write the whole one, or leave it out."),
