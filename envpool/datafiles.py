@@ -28,6 +28,12 @@ SETTLED_SECONDS = 2.0
 OnBytes = Callable[[int], None]
 """Told how many more bytes were read."""
 
+_Here = tuple[str, int, int]
+"""A file in a state: its path, its bytes, and when it changed, in nanoseconds."""
+
+_remembered: dict[_Here, str] = {}
+"""Checksums that this process knows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
@@ -152,21 +158,18 @@ def checksum(path: Path, on_bytes: OnBytes = lambda count: None) -> str:
         OSError: it cannot be read.
     """
     found = path.stat()
-    where = str(path.resolve())
-    known = {"path": where, "size": found.st_size, "changed": found.st_mtime_ns}
-    entry = cache_folder() / "checksums" / f"{hashlib.sha256(os.fsencode(where)).hexdigest()}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):  # nothing is kept, or it is damaged: it is read anew
-        kept = json.loads(entry.read_bytes())
-        if {name: kept[name] for name in known} == known and isinstance(kept["sha256"], str):
-            on_bytes(found.st_size)
-            return kept["sha256"]
+    here = (str(path.resolve()), found.st_size, found.st_mtime_ns)
+    if (kept := _remembered.get(here) or _kept(here)) is not None:
+        on_bytes(found.st_size)
+        return kept
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
             on_bytes(len(block))
     if time.time() - found.st_mtime > SETTLED_SECONDS:
-        _keep(entry, {**known, "sha256": digest.hexdigest()})
+        _remembered[here] = digest.hexdigest()
+        _keep(here, digest.hexdigest())
     return digest.hexdigest()
 
 
@@ -183,9 +186,23 @@ def _joined(parts: Iterator[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()
 
 
-def _keep(entry: Path, known: dict[str, object]) -> None:
+def _entry(here: _Here) -> Path:
+    return cache_folder() / "checksums" / f"{hashlib.sha256(os.fsencode(here[0])).hexdigest()}.json"
+
+
+def _kept(here: _Here) -> str | None:
+    """The checksum that is kept of a file; None if there is none, it is of another state of the file, or damaged."""
+    with suppress(OSError, ValueError):
+        match json.loads(_entry(here).read_bytes()):
+            case [path, size, changed, str(checksum)] if (path, size, changed) == here:
+                return checksum
+    return None
+
+
+def _keep(here: _Here, checksum: str) -> None:
+    entry = _entry(here)
     temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}.tmp")
     with suppress(OSError):  # a home that cannot be written costs the time again, and nothing else
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known))
+        temporary.write_text(json.dumps([*here, checksum]))
         temporary.replace(entry)

@@ -78,8 +78,10 @@ def _file_of(name: str) -> Path | None:
     path = Path(name).expanduser()
     if name.endswith(".py"):
         return path
-    if ("/" not in name and os.sep not in name) or not path.is_dir():
+    if "/" not in name and os.sep not in name:
         return None
+    if not path.is_dir():
+        raise EnvPoolError(f"there is no file or folder {name!r} to import: check the path")
     if not (path / f"{SPEC_MODULE}.py").is_file():
         raise EnvPoolError(f"the folder {name!r} holds no {SPEC_MODULE}.py: name the folder of an environment")
     return path / f"{SPEC_MODULE}.py"

@@ -158,8 +158,9 @@ def get_installed(name: str) -> EnvSpec | None:
         EnvPoolError: it cannot be imported.
     """
     if name in shipped():
-        found = getattr(importlib.import_module(f"envpool.envs.{name}.spec"), CARD)
-        assert isinstance(found, EnvSpec)
+        found = getattr(importlib.import_module(f"envpool.envs.{name}.spec"), CARD, None)
+        if not isinstance(found, EnvSpec) or found.name != name:
+            raise EnvPoolError(f"envpool/envs/{name}/spec.py has no card of {name}: call it {CARD}, and name it so")
         return found
     return _brought(name) if name in _installed() else None
 

@@ -175,3 +175,21 @@ def test_recipes_of_other_options_draw_their_own_tasks() -> None:
     with configured(other):
         assert len(tasks_of(own, Split.EVAL)) == 12
         assert get_spec("anagram").version == version()
+
+
+def test_a_server_of_other_data_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(agentgym.__file__).parents[1])}
+    command = [sys.executable, "-m", "envpool", "serve", "anagram", "words=words.txt", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--import", f"{FOLDER}/"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[-1]
+            served = f"environments.anagram.endpoints=[{address}]"
+            assert run(capsys, f"eval r.yaml {served}")[0] == 0
+            code, said = run(capsys, f"eval r.yaml {served} {KEY}.words=null name=y")
+        finally:
+            server.terminate()
+    assert (code, said.count("\n"), Path("runs/y").exists()) == (2, 1, False)
+    assert f"{address} serves version {version()} of anagram, and the recipe plays version 1: give both" in said

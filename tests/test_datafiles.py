@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from anagrams import FOLDER, known, write_original
 
+from envpool import datafiles
 from envpool.__main__ import main
 from envpool.datafiles import checksum, content_of
 from envpool.errors import EnvPoolError
@@ -41,10 +42,14 @@ def read(file: Path) -> tuple[str, list[int]]:
 
 def test_a_checksum_is_computed_once_and_anew_when_the_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envpool.datafiles.BLOCK", 4)
+    monkeypatch.setattr("envpool.datafiles._remembered", {})
     file = write("big.bin", b"0123456789")
     right = hashlib.sha256(b"0123456789").hexdigest()
     assert read(file) == (right, [4, 4, 2])
-    assert read(file) == (right, [10])  # from the cache
+    assert read(file) == (right, [10])  # remembered
+    datafiles._remembered.clear()
+    assert read(file) == (right, [10])  # from the cache of the user
+    datafiles._remembered.clear()
     (entry,) = Path("cache/agentgym/checksums").iterdir()
     entry.write_text("{")
     assert read(file) == (right, [4, 4, 2])  # a damaged entry is none

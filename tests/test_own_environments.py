@@ -174,7 +174,7 @@ def test_imports_of_a_panel_are_a_list_of_texts(imports: object) -> None:
         ("needs.py", r"cannot import needs.py \(ModuleNotFoundError: .*\): install what it needs"),
         ("nowhere", "there is no module 'nowhere' here"),
         ("a..b", "is no name of a module"),
-        ("a/b", "is no name of a module"),
+        ("a/b", "there is no file or folder 'a/b' to import: check the path"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(name: str, line: str) -> None:
