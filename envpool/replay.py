@@ -22,7 +22,7 @@ class ReplayingSession:
 
     Args:
         spec: the card of the environment.
-        session: the session to start with.
+        session: the session to start with; None to have `begin` open it.
         open: opens another one.
         replays: how often to try that, at most, for one call.
         recorder: where failures and replays are counted.
@@ -31,14 +31,14 @@ class ReplayingSession:
     def __init__(
         self,
         spec: EnvSpec,
-        session: Session,
+        session: Session | None,
         open: Callable[[], Awaitable[Session]],
         *,
         replays: int,
         recorder: Recorder | None,
     ) -> None:
         self._spec = spec
-        self._session: Session | None = session
+        self._session = session
         self._open = open
         self._replays = self._left = replays
         self._recorder = recorder
@@ -51,6 +51,18 @@ class ReplayingSession:
     def environment(self) -> None:
         """It lives elsewhere."""
         return None
+
+    async def begin(self) -> None:
+        """Opens the session, again if it is lost meanwhile.
+
+        Raises:
+            EnvPoolError: it could not be opened.
+        """
+
+        async def nothing(session: Session) -> None:
+            pass
+
+        await self._survive(nothing)
 
     async def reset(self, index: int) -> str:
         """Starts the task `index`; returns the first observation.

@@ -27,11 +27,11 @@ from uvicorn.server import ServerState
 
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
 from envpool.dialects import Complained
-from envpool.server import connections, create_app, serve
 from envpool.places.inline import InlineHost
 from envpool.places.process import ProcessHost
 from envpool.places.thread import ThreadHost
-from envpool.server.serve import _listening
+from envpool.server import connections, create_app, serve
+from envpool.server.serve import listening
 
 KEY = "Idempotency-Key"
 JSON = {"Content-Type": "application/json"}
@@ -745,10 +745,10 @@ def test_workers_start_and_end_without_a_word():
 
 def test_a_port_that_another_server_has_just_taken_is_refused_before_anything_is_started(tmp_path):
     for place in (("127.0.0.1", 0, None), ("", 0, str(tmp_path / "s"))):
-        with _listening(*place) as (taken, _):
+        with listening(*place) as (taken, _):
             name = taken.getsockname()
             same = place if isinstance(name, str) else (*name, None)
-            with pytest.raises(EnvPoolError, match="in use"), _listening(*same):
+            with pytest.raises(EnvPoolError, match="in use"), listening(*same):
                 pass
 
 
@@ -787,7 +787,7 @@ def test_a_head_that_does_not_end_is_refused(first, rest):
 
 
 @asynccontextmanager
-async def listening(app, everyone: connections.Connections):
+async def behind_connections(app, everyone: connections.Connections):
     """Runs an application behind our connections; yields how to connect."""
     config, state = uvicorn.Config(app), ServerState()
     loop = asyncio.get_running_loop()
@@ -806,7 +806,7 @@ async def accepting():
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with listening(app, connections.Connections(10, 1000)) as connect:
+    async with behind_connections(app, connections.Connections(10, 1000)) as connect:
         yield connect
 
 

@@ -101,7 +101,9 @@ class LocalTransport:
             room = self._rooms[spec] = _Room(spec, host, self._loop)
         if not isinstance(room.host, ProcessHost):
             return await room.open()
-        return ReplayingSession(spec, await room.open(), room.open, replays=self._replays, recorder=self._recorder)
+        session = ReplayingSession(spec, None, room.open, replays=self._replays, recorder=self._recorder)
+        await session.begin()
+        return session
 
 
 class _Room:

@@ -32,6 +32,7 @@ from envpool.server.sessions import SessionTable
 from envpool.spec import EnvSpec, Place
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 TOKEN = "ENVPOOL_TOKEN"
@@ -155,11 +156,32 @@ def serve(
         address=None if uds else host,
         allow_hosts=allow_hosts,
     )
-    with _ending_on_sigterm(), _listening(host, port, uds) as (listener, address):
+    with _ending_on_sigterm(), listening(host, port, uds) as (listener, address):
         _run(app, listener, f"envpool: serving {spec.name} at {address}", parent_pipe)
 
 
 def _run(app: FastAPI, listener: socket.socket, ready: str, parent_pipe: bool) -> None:
+    server = uvicorn_server(app, listener, lambda: print(ready, flush=True))
+    ended = threading.Event()
+    if parent_pipe:
+        threading.Thread(target=_follow_stdin, args=(server, ended), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        ended.set()
+
+
+def uvicorn_server(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """Makes what runs an application of `create_app`.
+
+    Args:
+        app: the application.
+        listener: the socket that it listens on.
+        on_ready: is called when it serves.
+
+    Raises:
+        MissingExtra: uvicorn is not installed.
+    """
     try:
         import uvicorn
 
@@ -173,10 +195,10 @@ def _run(app: FastAPI, listener: socket.socket, ready: str, parent_pipe: bool) -
             await super().startup(sockets=sockets)
             listener.listen(BACKLOG)  # asyncio has set it to as many as it accepts at once
             if self.started:
-                print(ready, flush=True)
+                on_ready()
 
     everyone = Connections(most_connections(app.state.sessions.max_sessions), app.state.max_body)
-    server = Server(
+    return Server(
         uvicorn.Config(
             app,
             http=partial(Connection, everyone=everyone),  # type: ignore[arg-type]
@@ -191,13 +213,6 @@ def _run(app: FastAPI, listener: socket.socket, ready: str, parent_pipe: bool) -
             timeout_graceful_shutdown=LEAVING_SECONDS,
         )
     )
-    ended = threading.Event()
-    if parent_pipe:
-        threading.Thread(target=_follow_stdin, args=(server, ended), daemon=True).start()
-    try:
-        server.run(sockets=[listener])
-    finally:
-        ended.set()
 
 
 def _follow_stdin(server: Any, ended: threading.Event) -> None:
@@ -224,8 +239,12 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _listening(host: str, port: int, uds: str | None) -> Iterator[tuple[socket.socket, str]]:
-    """Opens the socket to listen on; yields it with its address in words."""
+def listening(host: str, port: int, uds: str | None) -> Iterator[tuple[socket.socket, str]]:
+    """Opens the socket to listen on; yields it with its address.
+
+    Raises:
+        EnvPoolError: the address cannot be listened on.
+    """
     try:
         listener = _unix_socket(uds) if uds else _tcp_socket(host, port)
     except (OSError, OverflowError) as error:

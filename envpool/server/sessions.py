@@ -76,6 +76,8 @@ class SessionTable:
 
     Attributes:
         max_sessions: how many there may be.
+        created: how many were opened, ever.
+        closed: how many were closed, ever.
         shelf: the answers that are kept.
     """
 
@@ -90,6 +92,7 @@ class SessionTable:
         clock: Callable[[], float],
     ) -> None:
         self.max_sessions = min(max_sessions, spec.most_sessions or max_sessions)
+        self.created = self.closed = 0
         self.shelf = Shelf()
         self._host = host
         self._loop = loop
@@ -114,6 +117,10 @@ class SessionTable:
         for session in opened:
             if isinstance(session, BaseException):
                 raise session
+
+    def __len__(self) -> int:
+        """How many sessions there are, lost ones included; may be asked in any thread."""
+        return len(self._sessions)
 
     def count(self) -> int:
         """How many sessions are live; those that were lost are forgotten here."""
@@ -142,6 +149,7 @@ class SessionTable:
         finally:
             self._opening -= 1
         number = self._new_number()
+        self.created += 1
         answers = Answers(self.shelf, KEPT_ANSWERS, SESSION_BYTES)
         self._sessions[number] = _Live(hosted, self._clock(), self._fresh, answers)
         return number
@@ -222,6 +230,7 @@ class SessionTable:
         session = self._forget(number)
         if session is None:
             return False
+        self.closed += 1
         try:
             await _end(session)
         except SessionLost:
@@ -247,11 +256,15 @@ class SessionTable:
         """Closes all sessions, for a short time, and frees the host."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._close_all(list(self._sessions))
+                await self.close_all()
                 await asyncio.gather(*self._leaving)
         except TimeoutError:
             logger.warning("some environments took more than %g s to close", CLOSE_SECONDS)
         await self._host.aclose(self._loop)
+
+    async def close_all(self) -> None:
+        """Closes all sessions."""
+        await self._close_all(list(self._sessions))
 
     async def _close_all(self, numbers: Sequence[int]) -> None:
         for outcome in await asyncio.gather(*map(self.close, numbers), return_exceptions=True):
