@@ -27,6 +27,7 @@ from agentgym.settings import (
     EnvironmentSettings,
     GenerationSettings,
     ModelSettings,
+    Place,
     Prompt,
     Recipe,
     StrategyName,
@@ -36,7 +37,7 @@ from agentgym.values import hints_of
 from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, get_spec
 from envpool.errors import did_you_mean
 from envpool.imports import import_modules
-from envpool.transports.endpoint import Endpoint
+from envpool.places.endpoint import Endpoint
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -275,6 +276,10 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings, played:
             yield Complaint(f"{key}.{name}", text)
     if settings.endpoints and settings.processes:
         yield Complaint(f"{key}.processes", "endpoints are given as well: keep one of the two")
+    if settings.endpoints and settings.place is not None:
+        yield Complaint(f"{key}.place", "endpoints are given as well: keep one of the two")
+    if settings.processes and settings.place not in (None, Place.process):
+        yield Complaint(f"{key}.processes", f"place is {settings.place}: set it to process, or leave one of them out")
     if settings.keep_sessions and not settings.endpoints:
         yield Complaint(
             f"{key}.keep_sessions", "only sessions of servers can be kept: give `endpoints`, or leave it out"

@@ -34,11 +34,11 @@ from envpool import (
     collect,
     get_spec,
 )
-from envpool.transports.endpoint import HttpSettings
-from envpool.transports.http import HttpTransport
-from envpool.transports.local import LocalTransport
-from envpool.transports.process import ProcessTransport
-from envpool.transports.routing import RoutingTransport
+from envpool.places.endpoint import HttpSettings
+from envpool.places.http import HttpTransport
+from envpool.places.local import PROCESSES, LocalTransport
+from envpool.places.routing import RoutingTransport
+from envpool.spec import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     return EnvPool(
         sessions=settings.sessions,
         format=recipe.format,
-        transport=None if here else _transport(recipe),
+        transport=_transport(recipe, here),
         brief=recipe.prompt == Prompt.brief,
         prompts=data_prompts(recipe).texts,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
@@ -247,19 +247,35 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     )
 
 
-def _transport(recipe: Recipe) -> Transport:
+def _transport(recipe: Recipe, here: bool) -> Transport:
     """Where the environments of a recipe live."""
     pool = recipe.pool
     http = HttpSettings(call_seconds=pool.step_seconds, connections=max(pool.sessions, 1))
     routes: dict[str, Transport] = {}
     for name, settings in recipe.environments.items():
-        if settings.endpoints:
+        if settings.endpoints and not here:
             endpoints = [endpoint_of(address, settings) for address in settings.endpoints]
             kept = replace(http, keep_sessions=settings.keep_sessions)
             routes[name] = HttpTransport({name: endpoints}, settings=kept)
-        elif settings.processes:
-            routes[name] = ProcessTransport(settings.processes, imports=recipe.imports, settings=http)
-    return RoutingTransport(routes, LocalTransport(pool.sessions))
+        else:
+            routes[name] = _local(recipe, name, here)
+    return RoutingTransport(routes, LocalTransport())
+
+
+def place_of(recipe: Recipe, name: str) -> Place:
+    """Where the sessions of an environment live on this machine: where the recipe says, or else its card."""
+    settings = recipe.environments[name]
+    if settings.place is not None:
+        return Place(settings.place)
+    return Place.PROCESS if settings.processes else get_spec(name).place
+
+
+def _local(recipe: Recipe, name: str, here: bool) -> LocalTransport:
+    place = place_of(recipe, name)
+    if here and place == Place.PROCESS:
+        place = Place.THREAD
+    processes = recipe.environments[name].processes or PROCESSES
+    return LocalTransport(place, processes=processes, imports=recipe.imports)
 
 
 def sampling_seed(*parts: object) -> int:

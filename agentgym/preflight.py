@@ -19,10 +19,9 @@ from agentgym.devices import device_count, on_gpu
 from agentgym.itemids import why_renumbered
 from agentgym.modelserver import complaints_before_playing
 from agentgym.numbering import plays_original
-from agentgym.settings import EnvironmentSettings, Recipe, TrainerSettings
+from agentgym.settings import EnvironmentSettings, Place, Recipe, TrainerSettings
 from envpool import EnvPoolError, Split, get_spec
 from envpool.native import NAME as NATIVE
-from envpool.transports.process import ProcessTransport
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to answer when a run begins."""
@@ -114,8 +113,8 @@ def _player(player: str, recipe: Recipe) -> Iterator[str]:
             continue
         if get_spec(name).expert is None:
             yield f"{name} has no expert: leave the player or the environment out"
-        elif settings.endpoints or settings.processes:
-            yield f"the expert of {name} plays in this process only: set endpoints=[] and processes=0 for it"
+        elif settings.endpoints or settings.processes or settings.place == Place.process:
+            yield f"the expert of {name} plays in this process only: set endpoints=[] and place=thread for it"
 
 
 def _device(trainer: TrainerSettings) -> Iterator[Complaint]:
@@ -154,8 +153,6 @@ def _reachable(recipe: Recipe) -> Iterator[Complaint]:
         try:
             for address in settings.endpoints:
                 endpoint_of(address, settings).secrets()
-            if settings.processes:
-                ProcessTransport(settings.processes)
         except EnvPoolError as error:
             yield Complaint(f"environments.{name}", str(error))
         silent = [why for address in settings.endpoints if (why := _silence(address))]

@@ -28,6 +28,7 @@ from envpool.errors import did_you_mean
 RESUMABLE = (
     "environments.*.endpoints",
     "environments.*.headers",
+    "environments.*.place",
     "environments.*.processes",
     "environments.*.token",
     "generation.batch",

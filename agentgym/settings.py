@@ -30,6 +30,14 @@ class FormatName(StrEnum):
     code_as_action = "code_as_action"  # a call in Python's syntax; read, never run
 
 
+class Place(StrEnum):
+    """Where the sessions of an environment live, as `envpool.spec.Place` says."""
+
+    inline = "inline"  # in the thread that plays
+    thread = "thread"  # each in a thread of its own
+    process = "process"  # in worker processes
+
+
 class Optimizer(StrEnum):
     """How weights are updated."""
 
@@ -218,8 +226,11 @@ class EnvironmentSettings(Section):
     keep_sessions: bool = False
     """Reset the servers' sessions for the next episode rather than close them; for servers that take long to create
     one, as SciWorld's, which answers less alike in a session that was used before."""
+    place: Place | None = None
+    """Where its sessions live on this machine: `inline`, `thread` or `process`; as the environment says if null."""
     processes: int = 0
-    """Play in so many worker processes of this machine (per worker of the pool); 0 for the worker itself."""
+    """Worker processes of this machine (per worker of the pool) where the place is `process`; 0 for what is usual. Any
+    other number makes `process` the place."""
 
 
 @dataclass

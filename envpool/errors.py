@@ -10,7 +10,7 @@ EnvPoolError
     ├── EnvironmentFailed     the environment raised, hung or returned nonsense
     │   ├── ServerUnreachable     its server gave no readable answer
     │   ├── ServerRefused         its server answered with an error
-    │   ├── SessionLost           its server no longer knows the session
+    │   ├── SessionLost           its server or worker process no longer knows the session
     │   └── ReplayMismatch        played again, it answered something else
     └── PolicyFailed          the policy raised, hung or returned nonsense
 """
@@ -80,7 +80,13 @@ class EpisodeFailed(EnvPoolError):
 
 
 class EnvironmentFailed(EpisodeFailed):
-    """The environment raised, hung or returned nonsense."""
+    """The environment raised, hung or returned nonsense.
+
+    Attributes:
+        final: whether another session would certainly be answered alike.
+    """
+
+    final = True
 
 
 class ServerUnreachable(EnvironmentFailed):
@@ -92,6 +98,8 @@ class ServerUnreachable(EnvironmentFailed):
         acted: whether the server may have carried out the request.
         heard: whether it answered, only not so that it could be believed.
     """
+
+    final = False
 
     def __init__(self, place: str, cause: str, *, acted: bool = True, heard: bool = False) -> None:
         super().__init__(place, cause)
@@ -114,7 +122,9 @@ class ServerRefused(EnvironmentFailed):
 
 
 class SessionLost(EnvironmentFailed):
-    """The server no longer knows the session: it was started anew, or gave the session away."""
+    """The session is gone: its server was started anew or gave it away, or its worker process ended."""
+
+    final = False
 
 
 class ReplayMismatch(EnvironmentFailed):

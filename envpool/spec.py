@@ -213,6 +213,11 @@ class EnvSpec:
             )
         return self.make() if self.shared is None else self.make(_opened(self.shared))
 
+    def prepare(self) -> None:
+        """Opens what its sessions share, if that was not done yet in this process."""
+        if self.shared is not None:
+            _opened(self.shared)
+
     def success(self, score: float) -> bool:
         """Applies the environment's success rule."""
         return score > self.success_above

@@ -14,7 +14,7 @@ from typing import Any
 from agentgym.errors import ModelError
 from agentgym.settings import EndpointSettings
 from envpool.errors import ContextFull, PolicyFailed
-from envpool.transports.endpoint import Answer
+from envpool.places.endpoint import Answer
 
 LONGEST_WAIT = 120.0
 """A server that asks for a longer pause than this has used up its quota; seconds."""
