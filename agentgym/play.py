@@ -17,7 +17,7 @@ from agentgym.data.rows import to_row
 from agentgym.devices import memory_given_back, on_gpu, own_device
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
-from agentgym.numbering import card_of
+from agentgym.numbering import card_of, configured, spec_of
 from agentgym.panel import load_panel
 from agentgym.settings import Prompt, Recipe
 from envpool import (
@@ -112,7 +112,7 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
         ModelError: the model cannot be loaded.
         RunError: a file cannot be written, or holds episodes of something else.
     """
-    with memory_given_back():  # the frame that holds the model is left before the end of the block
+    with configured(recipe), memory_given_back():  # the frame that holds the model is left before the end of the block
         _play(recipe, job, on_episode)
 
 
@@ -203,12 +203,13 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     if split == Split.EVAL and recipe.panel is not None:
         pinned = load_panel(recipe.panel)
         settings = recipe.environments.items()
-        return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
+        with configured(recipe):
+            return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
     seed = 0 if split == Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in (get_spec(name) if split == Split.TRAIN else card_of(recipe, name)).select(
+        for task in (spec_of(recipe, name) if split == Split.TRAIN else card_of(recipe, name)).select(
             split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where
         )
     ]
@@ -233,6 +234,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     """
     settings = recipe.pool
     return EnvPool(
+        specs=[spec_of(recipe, name) for name in recipe.environments],
         sessions=settings.sessions,
         format=recipe.format,
         transport=_transport(recipe, here),

@@ -6,15 +6,17 @@ holds too much memory, is replaced when its place is needed; its sessions are lo
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from envpool.errors import EnvPoolError, SessionLost
+from envpool.options import options_json
 from envpool.places.hosts import Loop, done, failed
 from envpool.places.workers import GRACE_SECONDS, Worker
-from envpool.registry import is_installed
+from envpool.registry import modules_of
 from envpool.spec import EnvSpec
 
 CLOSE_SECONDS = 10.0
@@ -41,8 +43,9 @@ class ProcessHost:
             raise EnvPoolError(f"{spec.name} needs at least one worker process, not {workers}")
         self.workers = workers
         self._spec = spec
-        self._command = [sys.executable, "-m", "envpool.places.worker", str(GRACE_SECONDS), spec.name]
-        self._command += dict.fromkeys([*imports, *_module_of(spec)])
+        options = json.dumps(options_json(spec.options))
+        self._command = [sys.executable, "-m", "envpool.places.worker", str(GRACE_SECONDS)]
+        self._command += [spec.name, spec.version, options, *dict.fromkeys([*imports, *modules_of(spec)])]
         self._quiet = quiet
         self._crew: list[Worker | None] = [None] * workers
 
@@ -75,20 +78,6 @@ class ProcessHost:
     def _load(self, place: int) -> int:
         worker = self._crew[place]
         return 0 if worker is None or worker.ended else worker.sessions
-
-
-def _module_of(spec: EnvSpec) -> list[str]:
-    """The module that has to be imported for an environment to be known.
-
-    Raises:
-        EnvPoolError: no other process can import it.
-    """
-    if is_installed(spec.name) or spec.make is None:
-        return []
-    module = str(getattr(spec.make, "__module__", "") or getattr(getattr(spec.make, "func", None), "__module__", ""))
-    if module == "__main__":
-        raise EnvPoolError(f"worker processes cannot import {spec.name}: put it into a module of its own")
-    return [module] if module else []
 
 
 class _Distant:
