@@ -14,15 +14,12 @@ A template that writes today's date gets the same date every day.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
+from agentgym.data.encoding import Encoder
 from agentgym.data.template import Glue, reduce_template
 from agentgym.errors import ModelError
 from envpool import Completion, Trajectory
@@ -71,35 +68,11 @@ class Codec:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._glue = glue = reduce_template(tokenizer)
         self.day = glue.day
-        if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise ModelError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no tokenizer.json: choose a model that has one"
-            )
-        spec = json.loads(tokenizer.backend_tokenizer.to_str())
-        marks = [token for token in spec["added_tokens"] if _is_control(token, glue)]
-        # Copies of our own: the tokenizer's may be told to truncate, and share a switch between threads.
-        self._plain = _copy(spec)
-        self._text = _text_only(spec, marks)
-        for mark in marks:
-            if mark["id"] != tokenizer.unk_token_id and mark["id"] in self._encode_text(mark["content"]):
-                raise ModelError(
-                    f"the tokenizer of {tokenizer.name_or_path!r} cannot tell its control token {mark['content']!r} "
-                    "from text: choose another model"
-                )
-        (self.stop_id,) = self._encode_glue(glue.stop)
+        self._encoder = encoder = Encoder(tokenizer, glue.opening + glue.prompt + glue.stop + glue.between)
+        (self.stop_id,) = encoder.glue(glue.stop)
         self.stop_ids = frozenset({self.stop_id, tokenizer.eos_token_id} - {None})
-        self.vocabulary = max(self._plain.get_vocab(with_added_tokens=True).values()) + 1
-        # What stands between two control tokens is encoded as a whole: text merges with the glue around it.
-        opening, self._before_first = _cut_after_last(glue.opening, marks)
-        between, self._before_next = _cut_after_last(glue.stop + glue.between, marks)
-        self._after, prompt = _cut_before_first(glue.prompt, marks)
-        self._opening = self._encode_glue(opening)
-        self._between = self._encode_glue(between)[1:]
-        self._prompt = self._encode_glue(prompt)
-        self._context = _cut_after_last(glue.prompt, marks)[1]
-        self._context_ids = self._encode_text(self._context)
-        self._anchor = self._find_anchor()
-        self._anchor_text = self._decode(self._anchor)
+        self.vocabulary = encoder.vocabulary
+        self._context = encoder.cut_after_last(glue.prompt)[1]
 
     def transcript(self) -> Transcript:
         """Starts an empty conversation."""
@@ -130,8 +103,9 @@ class Codec:
 
     def encode_observation(self, text: str, *, first: bool) -> list[int]:
         """The tokens from behind the last answer's stop token, or from the beginning, to where the model answers."""
-        head, before = (self._opening, self._before_first) if first else (self._between, self._before_next)
-        return [*head, *self._encode_text(before + self._glue.user(text) + self._after), *self._prompt]
+        before = (self._glue.opening, "") if first else (self._glue.between, self._glue.stop)
+        pieces = [(before[0], True), (self._glue.user(text), False), (self._glue.prompt, True)]
+        return self._encoder.pieces(pieces, behind=before[1])
 
     def encode_answer(self, completion: Completion) -> Sequence[int]:
         """The tokens of one answer.
@@ -144,36 +118,14 @@ class Codec:
         if ids is not None and all(token < self.vocabulary for token in ids) and self.decode(ids) == completion.text:
             return ids
         text = self._glue.answer(completion.text, cut=completion.cut)
-        whole, seam = self._encode_text(self._context + text), len(self._context_ids)
-        # A prompt is fixed before its answer is known: where the two would merge, the answer stands alone.
-        spelt = whole[seam:] if whole[:seam] == self._context_ids else self._encode_text(text)
+        spelt = self._encoder.answer([(text, False)], self._context)
         return spelt if completion.cut else [*spelt, self.stop_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without its stop token and what else the template puts around answers."""
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
-        return self._glue.read(self._decode([*self._anchor, *ids]).removeprefix(self._anchor_text))
-
-    def _find_anchor(self) -> list[int]:
-        """What to decode an answer behind: at the beginning of a text, decoders may take a space off."""
-        if self._context:
-            return self._context_ids
-        letter = self._encode_text("x")
-        marked = self._decode([*letter, *letter]) != 2 * self._decode(letter)  # then that space was added before
-        return [] if marked else letter
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._plain.decode(ids, skip_special_tokens=False)
-        return text
-
-    def _encode_text(self, text: str) -> list[int]:
-        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
-        return ids
-
-    def _encode_glue(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._glue.read(self._encoder.decode(ids, self._context))
 
 
 class Transcript:
@@ -227,57 +179,3 @@ class Transcript:
         self.ids.extend(ids)
         self.mask.extend([learned] * len(ids))
         self.logprobs.extend(logprobs)
-
-
-def _is_control(token: dict[str, Any], glue: Glue) -> bool:
-    """Whether an added token is never to come out of text: a special one, or one that the template writes."""
-    content: str = token["content"]
-    written = glue.opening + glue.prompt + glue.stop + glue.between
-    return bool(token["special"] or (content.strip() and content in written))
-
-
-def _copy(spec: dict[str, Any]) -> Tokenizer:
-    backend = Tokenizer.from_str(json.dumps(spec))
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-def _text_only(spec: dict[str, Any], marks: list[dict[str, Any]]) -> Tokenizer:
-    """A copy of the tokenizer that spells control tokens out and takes no text for the beginning of a document."""
-    added = [{**token, "special": token["special"] or token in marks} for token in spec["added_tokens"]]
-    backend = _copy({**spec, "added_tokens": added, "pre_tokenizer": _mid_document(spec["pre_tokenizer"])})
-    backend.encode_special_tokens = True
-    return backend
-
-
-def _mid_document(step: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The same pre-tokenizer without the word mark that it would put at the beginning of a document."""
-    if step is None:
-        return None
-    changed = {**step, "prepend_scheme": "never"} if step.get("prepend_scheme") == "first" else {**step}
-    if "pretokenizers" in step:
-        changed["pretokenizers"] = [_mid_document(inner) for inner in step["pretokenizers"]]
-    return changed
-
-
-def _cut_after_last(glue: str, marks: list[dict[str, Any]]) -> tuple[str, str]:
-    """Cuts behind the last control token; one that swallows the white space behind it does so."""
-    found = _find(glue, marks)
-    if not found:
-        return "", glue
-    end, mark = found[-1].end(), found[-1].group()
-    swallows = any(token["rstrip"] for token in marks if token["content"] == mark)
-    return glue[:end], glue[end:].lstrip() if swallows else glue[end:]
-
-
-def _cut_before_first(glue: str, marks: list[dict[str, Any]]) -> tuple[str, str]:
-    """Cuts before the first control token."""
-    found = _find(glue, marks)
-    start = found[0].start() if found else len(glue)
-    return glue[:start], glue[start:]
-
-
-def _find(glue: str, marks: list[dict[str, Any]]) -> list[re.Match[str]]:
-    longest_first = sorted((token["content"] for token in marks), key=len, reverse=True)
-    return list(re.finditer("|".join(map(re.escape, longest_first)), glue))
