@@ -61,7 +61,7 @@ def show_environment(name: str, console: Console | None = None) -> None:
         console.print("\n\n".join(parts), markup=False, highlight=False, soft_wrap=True)
         return
     first = spec.tasks(Split.TRAIN)[0]
-    environment = spec.make()
+    environment = spec.build()
     try:
         parts.append(f"task {first} begins:\n" + _indented(environment.reset(first)))
     finally:
@@ -81,7 +81,7 @@ def _ready(spec: EnvSpec) -> str:
     if spec.extra is None:
         return "yes"
     try:
-        spec.make().close()
+        spec.build().close()
     except MissingExtra:
         return f"pip install 'agentgym-lightning\\[{spec.extra}]'"
     return f"yes ({spec.extra})"

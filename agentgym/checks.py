@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from agentgym.errors import DataError, RecipeError
-from agentgym.itemids import RENUMBERED
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modelserver.complaints import VARIABLE
 from agentgym.modulefinder import wrong_with_class
@@ -254,7 +253,7 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
                 text = f"{name} runs behind a server only: give its address, as in [http://127.0.0.1:36001]"
                 yield Complaint(f"{key}.endpoints", text)
             elif spec.extra is not None and (settings.expert or not settings.endpoints):
-                spec.make().close()
+                spec.build().close()
         except EnvPoolError as error:
             yield Complaint(key, str(error), ["imports"] if isinstance(error, UnknownEnvironment) else [])
             continue
@@ -291,7 +290,7 @@ def _environment(key: str, spec: EnvSpec, settings: EnvironmentSettings, played:
         text = "there are no endpoints, and here nothing is played by original numbers: give endpoints, or leave it out"
         yield Complaint(f"{key}.original", text, [f"{key}.endpoints"])
     if settings.where and played.version != spec.version:
-        text = f"nothing is known of the original server's tasks ({RENUMBERED[spec.name]}): leave it out"
+        text = f"nothing is known of the original server's tasks ({spec.renumbered}): leave it out"
         yield Complaint(f"{key}.where", f"{text}, or play on `envpool serve {spec.name}`")
         return
     facts = spec.facts(next(index for split in Split for index in spec.tasks(split)))

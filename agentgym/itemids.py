@@ -8,30 +8,31 @@ name a task, but no number.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-_NUMBERED = re.compile(r"(?:lmrlgym_|tool_)?([a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*)_(0|[1-9][0-9]{0,17})")
-_QUESTION = re.compile(r"(nq|triviaqa|popqa|hotpotqa|2wikimultihopqa|musique|bamboogle)_.+")
-_HOUSEHOLD = re.compile(
-    r"(look_at_obj_in_light|pick_and_place_simple|pick_(?:clean|heat|cool)_then_place_in_recep|pick_two_obj_and_place)"
-    r"[-_].+"
-)
+from envpool import environments, get_spec
 
-RENUMBERED: Mapping[str, str] = {
-    "textcraft": "the original counts its goals in an order of its own",
-    "wordle": "the original draws its word from another list",
-}
-"""Environments whose tasks have other numbers here than in AgentGym, and why."""
-
+_NUMBERED = re.compile(r"([a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*)_(0|[1-9][0-9]{0,17})")
 
 ORIGINAL = ("agenttraj", "agenteval")
 """Versions of tasks whose numbers are those of AgentGym's environments."""
 
 
+def why_renumbered(environment: str) -> str | None:
+    """Why the numbers of AgentGym mean other tasks of an environment here; None if they mean the same."""
+    return get_spec(environment).renumbered if environment in environments() else None
+
+
 def renumbered(environment: str, version: str) -> bool:
     """Whether a number means another task here than where it is from."""
-    return version in ORIGINAL and environment in RENUMBERED
+    return version in ORIGINAL and why_renumbered(environment) is not None
+
+
+def all_renumbered() -> list[str]:
+    """The environments whose tasks have other numbers here than in AgentGym."""
+    return [name for name in environments() if why_renumbered(name) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,27 @@ def read_item_id(text: str) -> ItemId:
     Raises:
         ValueError: it names no task.
     """
-    if match := _QUESTION.fullmatch(text):
-        return ItemId(text, "searchqa", None, match[1])
+    for name, pattern in _unnumbered(tuple(environments())):
+        if match := pattern.fullmatch(text):
+            return ItemId(text, name, None, match.groupdict().get("type"))
     if match := _NUMBERED.fullmatch(text):
-        return ItemId(text, match[1], int(match[2]))
-    if match := _HOUSEHOLD.fullmatch(text):
-        return ItemId(text, "alfworld", None, match[1])
+        name, index = _without_collection(match[1]), int(match[2])
+        return ItemId(text, name, index)
     raise ValueError(f"item_id {text[:60]!r} is not <environment>_<index>")
+
+
+def _without_collection(name: str) -> str:
+    return _collected(tuple(environments())).get(name, name)
+
+
+@cache
+def _collected(names: tuple[str, ...]) -> Mapping[str, str]:
+    """The names of environments by what AgentGym calls them."""
+    specs = map(get_spec, names)
+    return {f"{spec.collection}_{spec.name}": spec.name for spec in specs if spec.collection is not None}
+
+
+@cache
+def _unnumbered(names: tuple[str, ...]) -> Sequence[tuple[str, re.Pattern[str]]]:
+    specs = map(get_spec, names)
+    return [(spec.name, re.compile(spec.item_ids)) for spec in specs if spec.item_ids is not None]

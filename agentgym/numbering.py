@@ -1,4 +1,4 @@
-"""Whose numbers tasks have where they are played: ours, or those of AgentGym's own servers (`itemids.RENUMBERED`)."""
+"""Whose numbers tasks have where they are played: ours, or those of AgentGym's own servers (`EnvSpec.renumbered`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import replace
 from functools import cache
 
 from agentgym.errors import DataError
-from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.itemids import ORIGINAL, why_renumbered
 from agentgym.panel import load_panel
 from agentgym.settings import Recipe
 from envpool import EnvSpec, Split, get_spec
-from envpool.dialects import DIALECTS
 
 VERSION = ORIGINAL[-1]
 """The version of tasks that were played by the numbers of AgentGym's own servers."""
@@ -20,7 +19,7 @@ VERSION = ORIGINAL[-1]
 def plays_original(recipe: Recipe, name: str) -> bool:
     """Whether an environment of a recipe is played by numbers that mean other tasks here."""
     settings = recipe.environments[name]
-    if name not in RENUMBERED or not settings.endpoints:
+    if why_renumbered(name) is None or not settings.endpoints:
         return False
     if settings.original or recipe.panel is None:
         return settings.original
@@ -43,7 +42,7 @@ def card_of(recipe: Recipe, name: str) -> EnvSpec:
 @cache
 def _original(spec: EnvSpec) -> EnvSpec:
     """The card of an original server, of whose tasks nothing is known; where it takes any number, it gets ours."""
-    tasks = DIALECTS[spec.name].tasks or sorted(index for split in Split for index in spec.tasks(split))
+    tasks = spec.dialect.tasks or sorted(index for split in Split for index in spec.tasks(split))
     rest = {Split.TRAIN: (0,), Split.EXPLORE: (1, 2, 3), Split.EVAL: (4,)}
 
     def of_split(split: Split) -> Sequence[int]:

@@ -10,7 +10,7 @@ from agentgym.data.instructions import same_words
 from agentgym.data.store import polars
 from agentgym.data.tasklist import joined, of_tasks, with_instructions
 from agentgym.data.tasksource import of_trajectories
-from agentgym.itemids import RENUMBERED, ItemId, renumbered
+from agentgym.itemids import ItemId, renumbered, why_renumbered
 from agentgym.numbering import VERSION, plays_original
 from agentgym.play import tasks_of
 from agentgym.settings import Recipe
@@ -67,7 +67,7 @@ class Overlap:
         if not self.learned:
             return f"{self.environment}: none of {many} is in training, which has no tasks of it"
         if self.same_id is None:
-            ids = f"item ids say nothing, for one side has the original numbers ({RENUMBERED[self.environment]})"
+            ids = f"item ids say nothing, for one side has the original numbers ({why_renumbered(self.environment)})"
         elif self.same_id:
             verb = "is" if len(self.same_id) == 1 else "are"
             ids = f"{len(self.same_id)} of {many} {verb} in training ({_some(self.same_id)})"

@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.errors import DataError
-from agentgym.itemids import RENUMBERED, ItemId, read_item_id
+from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
 from envpool.errors import did_you_mean
-from envpool.spec import EMBEDDED, SERVED
+from envpool.registry import is_installed
 
 GOLDENS = 8
 """How many goldens a new panel holds per environment that has an expert; one a task where all tasks begin alike."""
-
-PACKAGES: Mapping[str, Sequence[str]] = {"babyai": ("minigrid", "gymnasium", "numpy")}
-"""The packages whose versions decide what an environment's tasks are; Python's own random numbers decide for all."""
 
 _CURE = "name a panel that `agentgym tasks panel` wrote, or an AgentEval list"
 
@@ -55,7 +52,7 @@ class Part:
 
     Attributes:
         version: of the environment; None in a plain list, whose numbers are those of the original.
-        packages: the versions of `PACKAGES` and of Python with which it was made.
+        packages: the versions of Python and of the packages that decide its tasks with which it was made.
         tasks: item id -> hash of the first observation; None where it is not known.
         goldens: recorded episodes.
     """
@@ -72,9 +69,9 @@ class Part:
             spec: the card of the environment.
             served: whether it is played behind servers, whose numbers are those of the original.
         """
-        if self.version is None and spec.name in RENUMBERED and not served:
+        if self.version is None and spec.renumbered is not None and not served:
             return [
-                f"{next(iter(self.tasks))} is another problem here ({RENUMBERED[spec.name]}): "
+                f"{next(iter(self.tasks))} is another problem here ({spec.renumbered}): "
                 f"give environments.{spec.name}.endpoints of the original server, or a panel of this version"
             ]
         if self.version not in (None, spec.version):
@@ -178,7 +175,7 @@ def make_panel(name: str, tasks: Iterable[Task], *, goldens: int = GOLDENS, impo
     for task in tasks:
         indices.setdefault(task.environment, []).append(task.index)
     parts = {env: _made(get_spec(env), numbers, goldens) for env, numbers in indices.items()}
-    return Panel(name, parts, imports if parts.keys() - {*EMBEDDED, *SERVED} else ())
+    return Panel(name, parts, () if all(map(is_installed, parts)) else imports)
 
 
 def panel_text(panel: Panel) -> str:
@@ -203,7 +200,7 @@ def panel_text(panel: Panel) -> str:
 def packages_of(environment: str) -> dict[str, str]:
     """The versions that are installed here of what decides an environment's tasks; ``none`` for what is missing."""
     versions = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for package in PACKAGES.get(environment, ()):
+    for package in get_spec(environment).packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -224,7 +221,7 @@ def _made(spec: EnvSpec, indices: Sequence[int], goldens: int) -> Part:
     ids = [Task(spec.name, index).item_id for index in indices]
     if spec.served:
         return Part(spec.version, dict.fromkeys(ids))
-    world = spec.make()
+    world = spec.build()
     try:
         begins = {item_id: hash_of(world.reset(index)) for item_id, index in zip(ids, indices, strict=True)}
         chosen = indices[:goldens] if len(set(begins.values())) > 1 else indices

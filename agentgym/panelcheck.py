@@ -112,7 +112,7 @@ def _differences(
 ) -> Iterator[Difference]:
     if not hashed and not goldens:
         return
-    world = spec.make()
+    world = spec.build()
     try:
         for item_id, expected in hashed.items():
             begins, cause = _answer(partial(world.reset, _index(item_id)))

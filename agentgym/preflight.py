@@ -15,7 +15,7 @@ import httpx
 
 from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, is_local, learns, refuse
 from agentgym.devices import device_count, on_gpu
-from agentgym.itemids import RENUMBERED
+from agentgym.itemids import why_renumbered
 from agentgym.modelserver import complaints_before_playing
 from agentgym.numbering import plays_original
 from agentgym.settings import EnvironmentSettings, Recipe, TrainerSettings
@@ -166,13 +166,13 @@ def _whose(recipe: Recipe, name: str) -> Iterator[Complaint]:
     """Whether servers whose numbers may be others than ours are those that the recipe says."""
     settings = recipe.environments[name]
     original, key = plays_original(recipe, name), f"environments.{name}.original"
-    for address in settings.endpoints if name in RENUMBERED else ():
+    for address in settings.endpoints if why_renumbered(name) else ():
         ours = _is_ours(address, settings)
         if ours and original:
             text = f"{address} is a server of envpool's, whose tasks have our numbers: leave it out"
             yield Complaint(key, f"{text}, and use a panel of ours" if not settings.original else text)
         elif ours is False and not original:
-            text = f"{address} is no server of envpool's: its tasks have other numbers ({RENUMBERED[name]})"
+            text = f"{address} is no server of envpool's: its tasks have other numbers ({why_renumbered(name)})"
             yield Complaint(key, f"{text}; set {key}=true")
 
 

@@ -19,7 +19,7 @@ from agentgym.data.store import write_atomically
 from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
 from agentgym.foreign import cards
-from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.itemids import ORIGINAL, why_renumbered
 from agentgym.numbering import plays_original
 from agentgym.overlap import of_role, overlaps
 from agentgym.panel import Part, load_panel, make_panel, packages_of, panel_text
@@ -204,8 +204,8 @@ def verify_panel(name: str, console: Console | None = None, *, trust: bool = Fal
 def _why_not(environment: str, part: Part) -> str:
     if get_spec(environment).served:
         return "it lives behind a server"
-    if part.version is None and environment in RENUMBERED:
-        return f"they are other ones here ({RENUMBERED[environment]})"
+    if part.version is None and why_renumbered(environment) is not None:
+        return f"they are other ones here ({why_renumbered(environment)})"
     return "there is no hash of them"
 
 
@@ -237,7 +237,7 @@ def write_panel(
         imports = [*dict.fromkeys([*recipe.imports, *imports])]
         for name in recipe.environments:
             if plays_original(recipe, name):
-                why = f"{name} is played on original servers, whose tasks are other ones here ({RENUMBERED[name]})"
+                why = f"{name} is played on original servers, whose tasks are other ones here ({why_renumbered(name)})"
                 raise DataError(f"{why}: leave {name} out, or name an AgentEval list as the panel of a recipe")
         tasks = tasks_of(recipe, Split.EVAL)
         if not tasks:
@@ -275,14 +275,14 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
     candidates: dict[str, dict[str, list[int]]] = {}
     for row in frame.iter_rows(named=True):
         name, index = row["environment"], row["index"]
-        if name in RENUMBERED and row["version"] in ORIGINAL:
+        if why_renumbered(name) is not None and row["version"] in ORIGINAL:
             if name not in candidates:
                 candidates[name] = _by_goal(name)
             same_goal = candidates[name].get(row["instruction"] or "", [])
             if not same_goal:
                 why = "its goal is not told" if row["instruction"] is None else "no evaluation task here has its goal"
                 raise DataError(
-                    f"{row['item_id']!r} is another task here ({RENUMBERED[name]}), and {why}: give a list with "
+                    f"{row['item_id']!r} is another task here ({why_renumbered(name)}), and {why}: give a list with "
                     f"conversations, or leave {name} out and play it on the original server"
                 )
             index = same_goal.pop(0)
@@ -292,7 +292,7 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
         tasks.append(Task(name, index))
     for name, count in found.items():
         progress.show(
-            f"{name}: {count} tasks were chosen by their goal, other tasks with the same goal: {RENUMBERED[name]}",
+            f"{name}: {count} tasks were chosen by their goal, other tasks with the same goal: {why_renumbered(name)}",
             console=console,
         )
     return tasks

@@ -73,7 +73,7 @@ ROAD = register(
         tasks=lambda split: range(10**9),
         max_turns=TURNS,
         success_above=0.5,
-        inline=True,
+        place="inline",
     )
 )
 

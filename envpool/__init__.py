@@ -2,7 +2,7 @@
 
     types       tasks, steps, turns, trajectories
     errors      everything raised on purpose
-    spec        an environment's card; the registry
+    spec        an environment's card; registry finds it, splits and tool_servers are what several share
     formats     how thought and action are written; calls are its functions, reading finds the action in an answer,
                 thoughts and objects what is private and what is JSON in it
     policy      who answers: protocol, functions, experts; random_policy is the floor
@@ -33,10 +33,12 @@ from envpool.errors import (
 from envpool.policy import Actor, Episode, ExpertPolicy, Policy
 from envpool.pool import EnvPool
 from envpool.random_policy import RandomPolicy
+from envpool.registry import environments, get_spec, register
 from envpool.run import collect, run_sync
 from envpool.session import Transport
-from envpool.spec import Environment, EnvSpec, Tool, Writing, environments, get_spec, register
+from envpool.spec import Environment, EnvSpec, Place, Writing
 from envpool.statistics import Statistics
+from envpool.tools import Tool, tool
 from envpool.types import Call, Completion, Message, Split, Step, StopReason, Task, Trajectory, Turn
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "MalformedAction",
     "Message",
     "MissingExtra",
+    "Place",
     "Policy",
     "PolicyFailed",
     "RandomPolicy",
@@ -75,4 +78,5 @@ __all__ = [
     "get_spec",
     "register",
     "run_sync",
+    "tool",
 ]

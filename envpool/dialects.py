@@ -1,22 +1,30 @@
-"""The wire shapes in which AgentGym's environment servers speak, one row each.
+"""The wire shapes in which AgentGym's environment servers speak; which one does is in each environment's card.
 
 Every server knows the routes ``POST /create``, ``/reset`` and ``/step``, and some ``POST /close``; they differ in
-names, in shapes and in what their numbers mean. A row says how; `transports/http.py` reads it to speak to a server, and
-`server.py` reads the same row to be one. Source: the servers of AgentGym (https://github.com/WooooDyy/AgentGym).
+names, in shapes and in what their numbers mean. A `Dialect` says how: the pool reads it to speak to a server, and
+`envpool serve` reads the same one to be one. Source: the servers of AgentGym (https://github.com/WooooDyy/AgentGym).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from envpool.errors import UnknownEnvironment, did_you_mean
+from envpool.objects import spelled_in_json, spelled_in_python
 from envpool.types import Step
 
 REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
 """Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
 AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
+
+class Literals(StrEnum):
+    """How the values in the JSON object of an action are spelled on the wire."""
+
+    JSON = "json"
+    PYTHON = "python"  # ``True``, ``False`` and ``None``, for servers that read the object as Python does
 
 
 class Unreadable(ValueError):
@@ -46,6 +54,7 @@ class Dialect:
         done: keys of which any says that the episode is over.
         actions: key of the possible actions in the answers; they are shown to the policy with every observation.
         action: how an action is sent, with ``{}`` where its text goes.
+        literals: how the values in the JSON object of an action are spelled.
         spelling: how the server spells what actions begin with, where the environment spells it another way.
         offers: which actions the keys of the answer to ``/available_actions`` stand for: one for each text of a list,
             in place of ``{}``, or one if the value is true. Empty if the answer is the list of actions itself.
@@ -55,6 +64,9 @@ class Dialect:
         sessions: how many sessions the server holds before it gives their ids out a second time.
         at_once: how many worlds it may be asked to build at once, if it takes long or holds up everything else.
         tasks: indices of the tasks that the original server knows.
+        task_if_none: the task that ``/reset`` starts if it names none; None if it has to name one.
+        looks_at_all: whether ``/observation`` answers with everything known instead of the text alone.
+        words: route, if any, that answers with the possible actions, spaces taken out.
     """
 
     base: str = ""
@@ -70,6 +82,7 @@ class Dialect:
     done: Sequence[str] = ("done",)
     actions: str | None = None
     action: str = "{}"
+    literals: Literals = Literals.JSON
     spelling: Mapping[str, str] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
     trouble: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +91,9 @@ class Dialect:
     sessions: int | None = None
     at_once: int | None = None
     tasks: range | None = None
+    task_if_none: int | None = None
+    looks_at_all: bool = False
+    words: str | None = None
 
     def read_created(self, answer: Any) -> int | str:
         """Finds the session's id in the answer to ``/create``.
@@ -135,6 +151,8 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(ours):
                 action = theirs + action.removeprefix(ours)
+        if self.literals == Literals.PYTHON:
+            action = spelled_in_python(action)
         return self.action.replace("{}", action)
 
     def read_action(self, text: str) -> str:
@@ -144,7 +162,7 @@ class Dialect:
         for ours, theirs in self.spelling.items():
             if action.startswith(theirs):
                 action = ours + action.removeprefix(theirs)
-        return action
+        return spelled_in_json(action) if self.literals == Literals.PYTHON else action
 
     def read_available(self, answer: Any) -> Sequence[str]:
         """Finds the possible actions in the answer to ``/available_actions``.
@@ -203,97 +221,5 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-_TOOL_USE: Mapping[str, Any] = {
-    "session": "env_idx",
-    "create": {"id": 0},  # names a task, but `/reset` chooses another
-    "created": None,
-    "index": "id",
-    "first": None,
-    "action": "Action: {}",
-}
-
-DIALECTS: Mapping[str, Dialect] = {
-    "academia": Dialect(**_TOOL_USE, tasks=range(20)),
-    "alfworld": Dialect(
-        index="game",
-        reset={"world_type": "Text"},
-        actions="available_actions",
-        at_once=1,  # a reset takes most of a second, inside the event loop
-        tasks=range(2620),
-    ),
-    "babyai": Dialect(score="score", spelling={"pick up ": "pickup "}, closes=True),
-    "maze": Dialect(base="/maze", index="game", tasks=range(26)),
-    "movie": Dialect(**_TOOL_USE, tasks=range(238)),
-    "sciworld": Dialect(
-        first=("task_description", "observation"),
-        score="score",  # `reward` is what the last action added
-        closes=True,
-        at_once=2,  # a session is a Java machine of its own
-        tasks=range(4639),
-    ),
-    "searchqa": Dialect(
-        session="env_idx",
-        create={"id": 0},
-        created=None,
-        index="id",
-        first=None,
-        closes=True,
-        tasks=range(221_328),
-    ),
-    "sheet": Dialect(**_TOOL_USE, tasks=range(20)),
-    "sqlgym": Dialect(
-        session="env_idx",
-        created=None,
-        index="item_id",
-        first=0,
-        observation="state",
-        sessions=8,
-        tasks=range(10_962),
-    ),
-    "textcraft": Dialect(create={}, closes=True, tasks=range(544)),
-    "todo": Dialect(**_TOOL_USE, tasks=range(155)),
-    "weather": Dialect(**_TOOL_USE, tasks=range(343)),
-    "webarena": Dialect(
-        session="env_idx",
-        created="env_idx",
-        index="idx",
-        reset={"seed": 0},
-        first=("object", "observation"),
-        verdict="terminated",  # before that, every action that could be carried out is paid
-        done=("terminated", "truncated"),
-        action="```{}```",
-        trouble={"info": None, "object": "Error"},
-        harmless="Cannot parse",
-        closes=True,
-        at_once=2,  # a session is a browser
-        tasks=range(812),
-    ),
-    "webshop": Dialect(
-        session="env_idx",
-        created=None,
-        index="session_id",
-        first=0,
-        observation="state",
-        offers={"has_search_bar": "search[shirt]", "clickables": "click[{}]"},  # any word can be searched for
-        sessions=8000,
-        at_once=2,  # a session copies the whole catalogue
-        tasks=range(6910),
-    ),
-    "wordle": Dialect(base="/wordle", index="seed"),
-}
-
 PLAIN = Dialect(create={}, closes=True)
-"""The wire shape in which `server.py` serves an environment that AgentGym does not have."""
-
-
-def get_dialect(name: str) -> Dialect:
-    """Finds a dialect by the name of its environment.
-
-    Raises:
-        UnknownEnvironment: there is none.
-    """
-    if name in DIALECTS:
-        return DIALECTS[name]
-    raise UnknownEnvironment(
-        f"no dialect is known for {name!r}{did_you_mean(name, DIALECTS)} (known: {', '.join(sorted(DIALECTS))})"
-    )
+"""The wire shape in which envpool serves an environment that AgentGym does not have."""

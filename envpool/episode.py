@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -13,11 +13,13 @@ import trio
 from envpool.errors import ContextFull, EnvironmentFailed, EpisodeFailed, MalformedAction, PolicyFailed, the_one_error
 from envpool.formats import ActionFormat
 from envpool.guard import in_one_line, read_step, read_text
+from envpool.native import offered, refused
+from envpool.parsed import Parsed
 from envpool.policy import Actor, Episode, Policy
 from envpool.session import Call, Session, Transport, current_call
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn, first_message
+from envpool.types import Action, Completion, Step, StopReason, Task, Trajectory, Turn, first_message
 
 T = TypeVar("T")
 
@@ -87,7 +89,17 @@ async def run_episode(
     with scope:
         try:
             async with _session(transport, rules, record) as session:
-                await _play(record, session, Episode(task, sample, rules.spec, rules.format, session), policy, rules)
+                episode = Episode(
+                    task,
+                    sample,
+                    rules.spec,
+                    rules.format,
+                    session,
+                    prompt=rules.prompt,
+                    turns=record.turns,
+                    tools=offered(rules.format),
+                )
+                await _play(record, session, episode, policy, rules)
         except EpisodeFailed as failure:
             rules.recorder.failed(failure)
             record.stop, record.error = StopReason.ERROR, in_one_line(failure)
@@ -110,16 +122,18 @@ async def run_episode(
         error=record.error,
         version=rules.spec.version,
         seconds=trio.current_time() - started,
+        tools=offered(rules.format),
     )
 
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of an episode so far."""
+    """What is known of an episode so far; a turn without an action counts as one."""
 
     score: float
     observation: str = ""
     turns: list[Turn] = field(default_factory=list)
+    actions: int = 0
     stop: StopReason = StopReason.MAX_TURNS
     error: str | None = None
 
@@ -128,9 +142,10 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
     record.observation = _checked(
         await _ask_environment("reset", rules, session.reset, episode.task.index), "reset", read_text
     )
+    episode = replace(episode, observation=record.observation)
     async with _actor(policy, episode) as actor:
         message = first_message(rules.prompt, record.observation)
-        while len(record.turns) < rules.max_turns:
+        while record.actions < rules.max_turns:
             place = f"turn {len(record.turns) + 1}"
             asked = trio.current_time()
             try:
@@ -148,44 +163,73 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
 async def _take_turn(
     place: str, record: _Record, completion: Completion, asked: float, session: Session, rules: Rules
 ) -> bool:
-    """Sends the action of a completion, or answers with the correction if it holds none. Returns whether it is over."""
+    """Sends the actions of a completion, or answers with the correction if it holds none. Returns whether it is over."""
     policy_seconds = trio.current_time() - asked
     try:
-        action = _read_action(completion, rules)
+        parsed = _read_answer(completion, rules)
     except MalformedAction as malformed:
         rules.recorder.corrections += 1
-        record.turns.append(Turn(completion, None, str(malformed), record.score, True, policy_seconds))
+        record.actions += 1
+        correction = Turn(completion, None, str(malformed), record.score, True, policy_seconds, calls=malformed.calls)
+        record.turns.append(correction)
         return False
-    sent = trio.current_time()
-    step = _checked(await _ask_environment(place, rules, session.step, action), place, read_step)
-    seconds = trio.current_time() - sent
-    rules.recorder.turn(seconds)
-    record.score = step.score
-    record.turns.append(Turn(completion, action, step.observation, step.score, True, policy_seconds, seconds))
-    return step.done
+    texts = parsed.texts or (parsed.action,)
+    sent: Sequence[Action] = parsed.calls if parsed.calls and rules.spec.takes_calls else texts
+    steps: list[Step] = []
+    seconds = 0.0
+    for number, action in enumerate(sent[: rules.max_turns - record.actions], start=1):
+        started = trio.current_time()
+        where = place if len(sent) == 1 else f"{place}, call {number}"
+        steps.append(_checked(await _ask_environment(where, rules, session.step, action), where, read_step))
+        seconds += trio.current_time() - started
+        rules.recorder.turn(trio.current_time() - started)
+        record.score = steps[-1].score
+        record.actions += 1
+        if steps[-1].done:
+            break
+    results = tuple(step.observation for step in steps)
+    record.turns.append(
+        Turn(
+            completion,
+            "\n".join(texts[: len(steps)]),
+            "\n\n".join(results),
+            record.score,
+            policy_seconds=policy_seconds,
+            environment_seconds=seconds,
+            calls=parsed.calls,
+            results=results if len(results) > 1 else (),
+            info=steps[-1].info,
+        )
+    )
+    return steps[-1].done
 
 
-def _read_action(completion: Completion, rules: Rules) -> str:
-    """Reads the action of a completion.
+def _read_answer(completion: Completion, rules: Rules) -> Parsed:
+    """Reads the actions of a completion.
 
     Raises:
         MalformedAction: it holds none, one that is too long, or one that may be half of what was meant.
     """
     if len(completion.text) > LONGEST_ANSWER:
         raise MalformedAction(f"Your answer is too long: only {LONGEST_ANSWER:,} characters can be read.")
-    action = rules.format.parse(completion.text).action
-    if completion.cut and not _ends_itself(action, completion.text, rules.format):
-        raise MalformedAction(CUT)
-    rules.spec.check_length(action)
-    return action
-
-
-def _ends_itself(action: str, text: str, format: ActionFormat) -> bool:
-    """Whether an answer that is written on would still hold the same action."""
+    parsed = rules.format.parse(completion.text)
     try:
-        return format.parse(f"{text}x").action == action
+        if completion.cut and not _ends_itself(parsed, completion.text, rules.format):
+            raise MalformedAction(CUT)
+        for text in parsed.texts or (parsed.action,):
+            rules.spec.check_length(text)
+    except MalformedAction as malformed:
+        raise refused(malformed, parsed.calls) from None
+    return parsed
+
+
+def _ends_itself(parsed: Parsed, text: str, format: ActionFormat) -> bool:
+    """Whether an answer that is written on would still hold the same actions."""
+    try:
+        longer = format.parse(f"{text}x")
     except MalformedAction:
         return False
+    return (longer.action, longer.calls) == (parsed.action, parsed.calls)
 
 
 @asynccontextmanager

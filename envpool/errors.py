@@ -18,7 +18,9 @@ EnvPoolError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from envpool.call import Call
 
 
 class EnvPoolError(Exception):
@@ -44,7 +46,16 @@ class MissingExtra(EnvPoolError):
 
 
 class MalformedAction(EnvPoolError):
-    """A policy's text holds no readable action; `str(error)` is the correction it is answered with."""
+    """A policy's text holds no readable action; `str(error)` is the correction it is answered with.
+
+    Args:
+        correction: the text.
+        calls: the calls that can be read in it and are not carried out.
+    """
+
+    def __init__(self, correction: str, calls: Sequence[Call] = ()) -> None:
+        super().__init__(correction)
+        self.calls = tuple(calls)
 
 
 class ContextFull(EnvPoolError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,10 @@ _BREAK = re.compile(r"\r\n?|\n")
 _COLON = re.compile(r"\s*:")
 _ESCAPE = re.compile(r'\\x([0-9A-Fa-f]{2})|\\(.)|"', re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
+_IN_PYTHON = {"true": "True", "false": "False", "null": "None"}
+_IN_JSON = {python: word for word, python in _IN_PYTHON.items()}
+_PYTHON_STRING = re.compile(r"\\(?:/|u[dD][89abAB])")
+"""Escapes that Python reads otherwise: of a slash, and of the first half of a character."""
 _ENDLESS = "Your JSON object does not end: close its strings and braces."
 
 
@@ -96,6 +101,42 @@ def on_one_line(text: str) -> str:
         return " " if token[0].isspace() and _BREAK.search(token[0]) else token[0]
 
     return _TOKEN.sub(joined, text)
+
+
+def spelled_in_python(text: str) -> str:
+    """Writes the object in a text so that Python reads it as JSON is meant, and leaves all else as it is."""
+    return _respelled(text, _IN_PYTHON, _PYTHON_STRING)
+
+
+def spelled_in_json(text: str) -> str:
+    """Writes the truth values and the ``None`` of the object in a text as JSON does."""
+    return _respelled(text, _IN_JSON, None)
+
+
+def _respelled(text: str, words: Mapping[str, str], strings: re.Pattern[str] | None) -> str:
+    start = text.find("{")
+    if start < 0:
+        return text
+    try:
+        end = end_of_object(text, start)
+    except Broken:
+        return text
+
+    def written(token: re.Match[str]) -> str:
+        if strings is not None and token[0][0] == '"' and strings.search(token[0]):
+            return _without_escapes(token[0])
+        return token[0] if _COLON.match(text, start + token.end()) else words.get(token[0], token[0])
+
+    return text[:start] + _TOKEN.sub(written, text[start:end]) + text[end:]
+
+
+def _without_escapes(string: str) -> str:
+    try:
+        written = json.dumps(json.loads(string, strict=False), ensure_ascii=False)
+        written.encode()
+    except ValueError:  # it is Python's, or holds half a character
+        return string
+    return written
 
 
 class _NotThis(Exception):

@@ -22,7 +22,7 @@ from envpool.errors import EnvPoolError, PolicyFailed
 from envpool.formats import ActionFormat
 from envpool.session import Session
 from envpool.spec import EnvSpec
-from envpool.types import Completion, Message, Task
+from envpool.types import Completion, Message, Schema, Task, Turn, conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class Episode:
         spec: the card of the environment.
         format: how thought and action are written.
         session: the live session; only experts, and random players that ask for possible actions, look at it.
+        prompt: the instructions.
+        observation: the first observation.
+        turns: the turns so far; the list grows.
+        tools: the tools that are offered as data, in the format ``native``; empty in all others.
     """
 
     task: Task
@@ -42,6 +46,15 @@ class Episode:
     spec: EnvSpec
     format: ActionFormat
     session: Session
+    prompt: str = ""
+    observation: str = ""
+    turns: Sequence[Turn] = ()
+    tools: Sequence[Schema] = ()
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far, as `conversation` writes it."""
+        return conversation(self.prompt, self.observation, self.turns, self.tools)
 
 
 class Load(Protocol):
@@ -60,6 +73,8 @@ class Actor(Protocol):
 
     async def act(self, observation: str) -> Completion:
         """Answers what the environment said; the first observation comes with the instructions.
+
+        Where tools are offered as data (`Episode.tools`), `Episode.messages` tells the same message by message.
 
         Raises:
             ContextFull: there is no room for another turn.
@@ -120,8 +135,8 @@ class FunctionPolicy:
 
     @asynccontextmanager
     async def actor(self, episode: Episode) -> AsyncIterator[Actor]:
-        """Opens an actor that remembers the conversation."""
-        yield _FunctionActor(self._answer)
+        """Opens an actor that gives the function the conversation."""
+        yield _FunctionActor(self._answer, episode)
 
     async def _answer(self, conversation: Sequence[Message]) -> object:
         found: object = None
@@ -198,16 +213,14 @@ class _AsyncioThread:
 
 
 class _FunctionActor:
-    def __init__(self, answer: Callable[[Sequence[Message]], Awaitable[object]]) -> None:
+    def __init__(self, answer: Callable[[Sequence[Message]], Awaitable[object]], episode: Episode) -> None:
         self._answer = answer
-        self._conversation: list[Message] = []
+        self._episode = episode
 
     async def act(self, observation: str) -> Completion:
-        self._conversation.append(Message("user", observation))
-        text = await self._answer(tuple(self._conversation))
+        text = await self._answer(tuple(self._episode.messages))
         if not isinstance(text, str):
             raise PolicyFailed("act", f"expected the answer as str, got {type(text).__name__}")
-        self._conversation.append(Message("assistant", text))
         return Completion(text)
 
 

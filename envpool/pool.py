@@ -13,8 +13,9 @@ from envpool.episode import Limits, Rules, run_episode
 from envpool.errors import EnvPoolError, the_one_error
 from envpool.formats import ActionFormat, check_format, format_for
 from envpool.policy import Policy, PolicyLike, as_policy
+from envpool.registry import get_spec
 from envpool.session import Transport
-from envpool.spec import EnvSpec, get_spec
+from envpool.spec import EnvSpec
 from envpool.statistics import Recorder, Statistics
 from envpool.transports.local import LocalTransport
 from envpool.types import Task, Trajectory

@@ -5,15 +5,20 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
-from envpool.calls import Parameter, Toolbox
+from envpool.calls import Toolbox
+from envpool.errors import MalformedAction
 from envpool.policy import Actor, Episode, Load
-from envpool.types import Completion
+from envpool.schemas import JsonSchema, choices, options
+from envpool.types import Call, Completion
 
 LONGEST_PHRASE = 4
 """Words; the names of things in the embedded environments have no more."""
+
+MOST_DRAWS = 8
+"""How many calls are drawn until one fits the types of its tool."""
 
 _BREAKS = re.compile(r"[\n.,:;!?()\"]+")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]{1,9}(?![\w.])")
@@ -53,26 +58,48 @@ class _RandomActor:
     def __init__(self, episode: Episode, rng: random.Random) -> None:
         self._format = episode.format
         self._rng = rng
-        self._kinds = [tool.name for tool in episode.spec.tools]
-        self._tools = Toolbox(episode.spec.tools)
+        self._tools = episode.spec.tools
+        self._toolbox = Toolbox.of(episode.spec)
         self._lines: list[list[str]] = []
         self._numbers: list[str] = []
 
     async def act(self, observation: str) -> Completion:
         self._lines += [words for line in _BREAKS.split(observation) if (words := line.split())]
         self._numbers += _NUMBER.findall(observation)
-        kind = self._rng.choice(self._kinds)
+        for _ in range(MOST_DRAWS):
+            with suppress(MalformedAction):  # such as a number that is too large for a parameter
+                return Completion(self._format.render("I act at random.", self._toolbox.text(self._call())))
+        return Completion("I act at random, and every call that I drew was refused.")
+
+    def _call(self) -> Call:
+        tool = self._rng.choice(self._tools)
         arguments = {
-            parameter.name: self._argument(parameter)
-            for parameter in self._tools.parameters(kind)
+            parameter.name: self._value(parameter.schema)
+            for parameter in tool.parameters
             if not parameter.optional or self._rng.random() < 0.5
         }
-        return Completion(self._format.render("I act at random.", self._tools.action(kind, arguments)))
+        return Call(tool.name, arguments)
 
-    def _argument(self, parameter: Parameter) -> Any:
-        if parameter.type in ("int", "number"):
-            return int(self._rng.choice(self._numbers)) if self._numbers else 1
-        return [self._phrase()] if parameter.type == "list" else self._phrase()
+    def _value(self, schema: JsonSchema) -> Any:
+        several = options(schema)
+        schema = several[0] if len(several) == 1 else self._rng.choice(several)
+        if allowed := choices(schema):
+            return self._rng.choice(allowed)
+        match schema.get("type"):
+            case "integer" | "number":
+                return int(self._rng.choice(self._numbers)) if self._numbers else 1
+            case "boolean":
+                return self._rng.random() < 0.5
+            case "null":
+                return None
+            case "array":
+                return [self._value(schema.get("items", {}))]
+            case "object":
+                fields = schema.get("properties", {})
+                needed = schema.get("required", ())
+                drawn = [name for name in fields if name in needed or self._rng.random() < 0.5]
+                return {name: self._value(fields[name]) for name in drawn}
+        return self._phrase()
 
     def _phrase(self) -> str:
         words = self._rng.choice(self._lines) if self._lines else ["nothing"]

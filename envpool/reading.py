@@ -25,6 +25,7 @@ from envpool.errors import MalformedAction
 from envpool.objects import end_of_object, on_one_line
 from envpool.spec import Alone, Writing
 from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, may_hold_tags, past_thoughts, without_tags
+from envpool.tools import WITH_INPUT
 
 LAYERS = 6
 """How many marks around an action are taken off."""
@@ -53,7 +54,6 @@ _OPENING = re.compile(r"```[\w+-]*\s*(?=\Z|[\W_]*thought)", re.IGNORECASE)
 _INVENTED = re.compile(r"^[\W_]{0,16}(?:observation|thought)(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a]", re.I | re.M)
 _INPUT = re.compile(r"[\W_]{0,16}action input[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}\s*", re.IGNORECASE)
 _CALLED = re.compile(r"[*_`]{0,3}([A-Za-z]\w*)[*_`]{0,3}[,;.]?[ \t]+(?=[*_`]{0,3}action input)", re.IGNORECASE)
-_WITH_INPUT = "with Action Input:"
 _LINE = re.compile(r"[^\n]+")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
@@ -86,7 +86,7 @@ class Reader:
         self._changes = re.compile(changes) if writing.signs else None
         self._begins = re.compile(writing.begins) if writing.begins else None
         self._takes_objects = any(template.ends[1] == "}" for template in self._tools)
-        self._takes_input = not self._tools or any(_WITH_INPUT in template.tool.template for template in self._tools)
+        self._takes_input = not self._tools or any(WITH_INPUT in template.tool.text for template in self._tools)
 
     def read(self, text: str) -> tuple[str, str]:
         """Reads an answer: thought and action.
@@ -179,11 +179,11 @@ class Reader:
         given = _INPUT.match(below)
         if given and "{" not in line:
             return self._with_input(self.undressed(line), below[given.end() :])
-        if self._writing.lines and _WITH_INPUT not in line and not self._is_closed(self.undressed(line)):
+        if self._writing.lines and WITH_INPUT not in line and not self._is_closed(self.undressed(line)):
             gap = _EMPTY_LINE.search(text)
             return (text[: gap.start()].strip(), text[gap.end() :].strip()) if gap else (text, "")
         brace = line.find("{")
-        if brace >= 0 and (_WITH_INPUT in line or self._takes_objects):
+        if brace >= 0 and (WITH_INPUT in line or self._takes_objects):
             end = end_of_object(text, brace)
             if end > len(line):
                 tail, _, below = text[end:].partition("\n")
@@ -199,7 +199,7 @@ class Reader:
             raise MalformedAction("Give the Action Input as a JSON object that holds the arguments by name.")
         end = end_of_object(given, 0)
         tail, _, below = given[end:].partition("\n")
-        return f"{name} {_WITH_INPUT} {on_one_line(given[:end])}{tail}".strip(), below.strip()
+        return f"{name} {WITH_INPUT} {on_one_line(given[:end])}{tail}".strip(), below.strip()
 
     def _check(self, action: str, further: str) -> None:
         """Makes sure that what stands below an action is neither a part of it nor another one.

@@ -1,23 +1,18 @@
-"""What there is to know about an environment, and the registry of environments."""
+"""What there is to know about an environment."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
+import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from envpool.errors import (
-    EnvPoolError,
-    MalformedAction,
-    UnknownEnvironment,
-    UnknownTask,
-    did_you_mean,
-    hint_of,
-)
+from envpool.dialects import PLAIN, Dialect
+from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
+from envpool.tools import ACT, Tool
 from envpool.types import Split, Step, Task
 
 Facts = Mapping[str, int | str]
@@ -43,24 +38,12 @@ class Environment(Protocol):
         """Frees what the environment holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One kind of action, for the formats that call functions.
+class Place(StrEnum):
+    """Where the sessions of an environment live."""
 
-    Attributes:
-        name: what the function is called, as in ``go_to``.
-        template: how the action is written as text, parameters in braces, as in ``go to {object}``; `envpool.calls`
-            tells what else may stand in braces.
-        summary: one line on what it does.
-    """
-
-    name: str
-    template: str
-    summary: str = ""
-
-
-ACT = Tool("act", "{action}", "takes one action, written as the instructions say")
-"""The one tool of an environment that names none."""
+    INLINE = "inline"  # in the pool's own thread: every call returns within milliseconds and cannot hang
+    THREAD = "thread"  # each in a thread of its own, the same for all of its calls
+    PROCESS = "process"  # in worker processes of this machine
 
 
 class Alone(StrEnum):
@@ -78,7 +61,7 @@ class Writing:
     Attributes:
         signs: what an action holds besides letters, digits and spaces, as in ``","``; any other character is
             decoration, and several spaces are one. None if an action may hold anything.
-        lines: whether an action may have several lines. If not, line breaks in the argument of a tool are spaces.
+        lines: whether an action may have several lines. If not, a line break in the argument of a tool is a mistake.
         begins: regular expression of how every action begins, where the tools do not show it.
         alone: the official answer form of the environment, if it has no label: ``line``, ``fence`` or ``tags``; None if
             an action needs a label.
@@ -101,9 +84,30 @@ class Writing:
         object.__setattr__(self, "alone", Alone(self.alone))
 
 
-@dataclass(frozen=True, kw_only=True)
+def whole(observation: str) -> str:
+    """All of an observation on one line, without a full stop."""
+    return " ".join(observation.split()).removesuffix(".")
+
+
+def goal_after(pattern: str, *, first: bool = False) -> Callable[[str], str]:
+    """Makes an `EnvSpec.goal` that finds the one group of a pattern; all of the observation where it is not there.
+
+    Args:
+        pattern: regular expression; a dot is any character but a line break.
+        first: whether the first match counts; otherwise the last does, for the first may be an example.
+    """
+    compiled = re.compile(pattern)
+
+    def goal(observation: str) -> str:
+        found = compiled.findall(observation)
+        return whole(found[0 if first else -1] if found else observation)
+
+    return goal
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EnvSpec:
-    """An environment's card.
+    """An environment's card. Two cards are the same if they are one object.
 
     Attributes:
         name: how it is called in recipes and item ids.
@@ -111,7 +115,8 @@ class EnvSpec:
         summary: one line for tables.
         instructions: what a language model is told before the first observation, without the answer format.
         brief: the same in one line, for models trained from scratch, to which words mean nothing yet.
-        make: builds an `Environment`; may raise `MissingExtra`.
+        make: builds an `Environment`, from what `shared` opened if there is that; may raise `MissingExtra`. None if the
+            environment lives behind a server only.
         tasks: the task indices of a split, always in the same order.
         facts: what is known of a task without playing it.
         max_turns: the turn limit.
@@ -124,15 +129,26 @@ class EnvSpec:
         expert: plays the environment it is given: yields (thought, action) and reads the environment's state
             in between. None if there is no expert.
         extra: the extra that installs what `make` needs; None if nothing is needed.
-        inline: True if every call returns within milliseconds and cannot hang; such an environment is stepped
-            in the pool's own thread. Others get a worker thread per call.
+        shared: opens what all sessions of a process share, as a large file; called once a process.
+        place: where its sessions live, if nothing else is asked for.
+        most_building: sessions that are built at once, at most; None for any number.
+        most_sessions: sessions at once, at most; None for any number.
+        most_memory: megabytes that one session may take; None for any amount.
         tools: its kinds of action, for the formats that call functions.
+        takes_calls: whether `step` is given a `Call` rather than the text of an action.
         writing: what the text of an action may hold.
+        dialect: how its servers speak.
         deterministic: whether the same actions after the same reset are answered alike, every time. Only then may
             an episode that was cut off be played again from its start.
         longest_action: bytes of an action in UTF-8, at most; a longer one is answered with a correction, for no player
             writes one and every environment would have to read it.
-        served: True if it lives behind a server only; `make` then raises an error that says so.
+        goal: finds what is asked for in a first observation, of ours or of an original server.
+        difficulty: the fact that says how hard a task is; None if none does.
+        packages: the packages whose versions decide what its tasks are.
+        collection: what AgentGym's files may put in front of its name.
+        item_ids: regular expression of the item ids of its tasks that hold no number; a group ``type`` is the type of
+            the task. None if all do.
+        renumbered: why AgentGym's numbers mean other tasks here; None if they mean the same.
     """
 
     name: str
@@ -140,7 +156,7 @@ class EnvSpec:
     summary: str
     instructions: str
     brief: str
-    make: Callable[[], Environment]
+    make: Callable[..., Environment] | None
     tasks: Callable[[Split], Sequence[int]]
     facts: Callable[[int], Facts] = lambda index: {}
     max_turns: int
@@ -151,12 +167,48 @@ class EnvSpec:
     task_type: str | None = None
     expert: Callable[[Any], Iterator[tuple[str, str]]] | None = None
     extra: str | None = None
-    inline: bool = False
+    shared: Callable[[], Any] | None = None
+    place: Place = Place.THREAD
+    most_building: int | None = None
+    most_sessions: int | None = None
+    most_memory: int | None = None
     tools: Sequence[Tool] = (ACT,)
+    takes_calls: bool = False
     writing: Writing = Writing()
+    dialect: Dialect = PLAIN
     deterministic: bool = True
     longest_action: int = 10_000
-    served: bool = False
+    goal: Callable[[str], str] = whole
+    difficulty: str | None = None
+    packages: Sequence[str] = ()
+    collection: str | None = None
+    item_ids: str | None = None
+    renumbered: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.place not in list(Place):
+            near = did_you_mean(str(self.place), Place)
+            raise EnvPoolError(f"{self.name}: place={str(self.place)!r} is not one of {', '.join(Place)}{near}")
+        object.__setattr__(self, "place", Place(self.place))
+
+    @property
+    def served(self) -> bool:
+        """Whether it lives behind a server only."""
+        return self.make is None
+
+    def build(self) -> Environment:
+        """Builds an environment; what its sessions share is opened first, once a process.
+
+        Raises:
+            EnvPoolError: it lives behind a server only.
+            MissingExtra: a package is not installed.
+        """
+        if self.make is None:
+            raise EnvPoolError(
+                f"{self.name} runs behind a server only: give its address, as in "
+                f"environments.{self.name}.endpoints=[http://127.0.0.1:36001]"
+            )
+        return self.make() if self.shared is None else self.make(_opened(self.shared))
 
     def success(self, score: float) -> bool:
         """Applies the environment's success rule."""
@@ -214,55 +266,16 @@ class EnvSpec:
         return [Task(self.name, i) for i in drawn[:count]]
 
 
+_shared: dict[Callable[[], Any], Any] = {}
+_opening = threading.Lock()
+
+
+def _opened(shared: Callable[[], Any]) -> Any:
+    with _opening:
+        if shared not in _shared:
+            _shared[shared] = shared()
+        return _shared[shared]
+
+
 def _matches(facts: Facts, where: Wanted) -> bool:
     return all(facts[fact] in allowed for fact, allowed in where.items())
-
-
-EMBEDDED = ("babyai", "maze", "textcraft", "wordle")
-"""The environments that ship with envpool: `envpool.envs.<name>.SPEC`."""
-
-SERVED = (
-    *("academia", "alfworld", "movie", "sciworld", "searchqa", "sheet", "sqlgym", "todo", "weather", "webarena"),
-    "webshop",
-)
-"""The environments that live behind a server only: `envpool.envs.served.SPECS`."""
-
-_registered: dict[str, EnvSpec] = {}
-
-
-def register(spec: EnvSpec) -> EnvSpec:
-    """Makes an environment known under its name in this process, and returns its card.
-
-    Raises:
-        EnvPoolError: the name is taken by another environment.
-    """
-    if spec.name in (*EMBEDDED, *SERVED) or _registered.get(spec.name, spec) is not spec:
-        raise EnvPoolError(f"the environment name {spec.name!r} is taken: give yours another name")
-    _registered[spec.name] = spec
-    return spec
-
-
-def environments() -> list[str]:
-    """The names of all known environments, sorted."""
-    return sorted({*EMBEDDED, *SERVED, *_registered})
-
-
-def get_spec(name: str) -> EnvSpec:
-    """Finds an environment by its name.
-
-    Raises:
-        UnknownEnvironment: there is none.
-    """
-    if name in _registered:
-        return _registered[name]
-    if name in EMBEDDED or name in SERVED:
-        module = importlib.import_module(f"envpool.envs.{'served' if name in SERVED else name}")
-        found = module.SPECS[name] if name in SERVED else module.SPEC
-        assert isinstance(found, EnvSpec)
-        return found
-    file = name if name.endswith(".py") else f"{name}.py"
-    if Path(file).is_file():
-        raise UnknownEnvironment(f"unknown environment {name!r}: import what registers it, {hint_of(name)}")
-    raise UnknownEnvironment(
-        f"unknown environment {name!r}{did_you_mean(name, environments())} (known: {', '.join(environments())})"
-    )

@@ -17,14 +17,15 @@ from envpool.errors import MalformedAction
 _NAMES = r"(?:seed:|mm:|longcat_)?(?:think|thinking|thought|thoughts|reasoning|reflection)"
 
 OPENS = re.compile(
-    rf"<{_NAMES}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>",
+    rf"<{_NAMES}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
+    r"|<\|channel>thought\b",
     re.IGNORECASE,
 )
 """How thoughts begin: ``<think>`` and what public models write instead."""
 
 ENDS = re.compile(
     rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|<\|channel\|>(?:final|commentary)[^<\n]{0,80}(?:<\|constrain\|>\w{0,20})?<\|message\|>",
+    r"|<channel\|>|<\|channel\|>(?:final|commentary)[^<\n]{0,80}(?:<\|constrain\|>\w{0,20})?<\|message\|>",
     re.IGNORECASE,
 )
 """How thoughts end."""
@@ -74,7 +75,7 @@ def past_thoughts(text: str, find: Callable[[str], Found[T]]) -> tuple[str, T]:
     Raises:
         MalformedAction: it is not there, or the thoughts do not end.
     """
-    text = _without_turn_end(text)
+    text = without_turn_end(text)
     if not may_hold_tags(text):
         found = find(text)
         return text[: found.start].strip(), found.what
@@ -115,7 +116,14 @@ def without_tags(text: str) -> str:
     return ENDS.sub("", OPENS.sub("", text)).strip()
 
 
-def _without_turn_end(text: str) -> str:
+def with_escaped_tags(literals: str) -> str:
+    """Writes the tags of private thoughts in JSON or Python so that nobody else takes them for tags."""
+    for tags in (OPENS, ENDS):
+        literals = tags.sub(lambda tag: f"\\u{ord(tag[0][0]):04x}{tag[0][1:]}", literals)
+    return literals
+
+
+def without_turn_end(text: str) -> str:
     """Takes off what ends a turn in a chat template, where it came out as text."""
     end = len(text)
     while True:

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
+
+from envpool.call import Action, Call, Schema
+from envpool.syntaxes import split
+
+__all__ = [
+    "Action",
+    "Call",
+    "Completion",
+    "Info",
+    "Message",
+    "Schema",
+    "Split",
+    "Step",
+    "StopReason",
+    "Task",
+    "Trajectory",
+    "Turn",
+    "conversation",
+    "first_message",
+]
 
 Info = Mapping[str, int | float | str]
 """What an environment says besides, by name: numbers and texts, such as partial scores."""
-
-Schema = Mapping[str, Any]
-"""A tool as OpenAI's API describes it: ``{"type": "function", "function": {"name", "description", "parameters"}}``."""
 
 
 class Split(StrEnum):
@@ -49,23 +66,6 @@ class Task:
     def item_id(self) -> str:
         """The name AgentTraj and AgentEval use, as in ``textcraft_31``."""
         return f"{self.environment}_{self.index}"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a tool.
-
-    Attributes:
-        tool: its name.
-        arguments: by name, in types that JSON has.
-    """
-
-    tool: str
-    arguments: Mapping[str, Any] = field(hash=False)
-
-
-Action = str | Call
-"""What a session is told to do: the text of an action, or a call of one of the environment's tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,11 @@ class Turn:
         learned: whether a model is trained on the completion; False where the data it comes from says so.
         policy_seconds: wall time from asking the policy to its answer.
         environment_seconds: wall time from sending the action to the observation; 0 where none was sent.
-        calls: the calls of tools that were carried out, in order, where the format reads calls; `action` is then their
-            text, one below the other.
-        results: what each of several calls caused; empty if there is at most one, whose result is `observation`.
+        calls: the calls of tools in the completion, in order, where the format reads calls. If there was an action, the
+            first of them were carried out, as many as the episode had room for; `action` is their text, one below the
+            other.
+        results: what each of several calls that were carried out caused; empty if there is at most one, whose result
+            is `observation`.
         info: what the environment said besides, after the last of its actions.
 
     Two turns are equal if the same happened in them, however long it took.
@@ -152,6 +154,18 @@ class Turn:
     calls: tuple[Call, ...] = ()
     results: tuple[str, ...] = ()
     info: Info = field(default_factory=dict, hash=False)
+
+    @property
+    def replies(self) -> tuple[Message, ...]:
+        """What the policy reads next where tools are offered as data: a message for each call, or one for none.
+
+        A correction is said to every call that it is about, for each call of a conversation has to be answered.
+        """
+        if not self.calls:
+            return (Message("user", self.observation),)
+        if self.action is None:
+            return tuple(Message("tool", self.observation) for _ in self.calls)
+        return tuple(Message("tool", result) for result in self.results or (self.observation,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +216,34 @@ class Trajectory:
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation, starting with the user. The last observation, which nobody answered, is left out."""
-        conversation = [Message("user", first_message(self.prompt, self.observation))]
-        for turn in self.turns:
-            conversation.append(Message("assistant", turn.completion.text))
-            conversation.append(Message("user", turn.observation))
-        return conversation[:-1] if self.turns else conversation
+        """The conversation; see `conversation`. The last observation, which nobody answered, is left out."""
+        messages = conversation(self.prompt, self.observation, self.turns, self.tools)
+        return messages[: -len(self.turns[-1].replies) if self.tools else -1] if self.turns else messages
+
+
+def conversation(prompt: str, observation: str, turns: Sequence[Turn], tools: Sequence[Schema]) -> list[Message]:
+    """Writes an episode as the messages of a conversation, up to what was said last.
+
+    Where tools are offered as data, the prompt is a message of the system, answers hold their calls as data, and each
+    call is answered by a message of its own. Otherwise, user and assistant take turns.
+
+    Args:
+        prompt: the instructions.
+        observation: the first observation.
+        turns: the turns so far.
+        tools: the tools that are offered as data.
+    """
+    if not tools:
+        messages = [Message("user", first_message(prompt, observation))]
+        for turn in turns:
+            messages += [Message("assistant", turn.completion.text), Message("user", turn.observation)]
+        return messages
+    messages = [*([Message("system", prompt)] if prompt else []), Message("user", observation)]
+    for turn in turns:
+        text = turn.completion.text
+        said = split(text, tools).said if turn.calls else text
+        messages += [Message("assistant", said, turn.calls), *turn.replies]
+    return messages
 
 
 def first_message(prompt: str, observation: str) -> str:

@@ -56,7 +56,7 @@ SPEC = EnvSpec(
     max_turns=7,
     success_above=0.5,
     expert=expert,
-    inline=True,
+    place="inline",
     tools=(Tool("guess", "{number:int}", "guesses a number"),),
 )
 

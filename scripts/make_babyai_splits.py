@@ -1,4 +1,4 @@
-"""Writes envpool/envs/data/babyai_moved.json: the BabyAI tasks that belong to another split than their seed says.
+"""Writes envpool/envs/babyai/data/moved.json: the BabyAI tasks that belong to another split than their seed says.
 
     python scripts/make_babyai_splits.py
 
@@ -11,11 +11,11 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from envpool.envs.babyai import SEEDS, split_by_seed
-from envpool.envs.babyai_world import LEVELS, BabyAI, facts
+from envpool.envs.babyai.spec import SEEDS, split_by_seed
+from envpool.envs.babyai.world import LEVELS, BabyAI, facts
 from envpool.types import Split
 
-OUTPUT = Path(__file__).parents[1] / "envpool" / "envs" / "data" / "babyai_moved.json"
+OUTPUT = Path(__file__).parents[1] / "envpool" / "envs" / "babyai" / "data" / "moved.json"
 
 
 def moved_tasks() -> dict[Split, dict[int, list[int]]]:

@@ -1,4 +1,4 @@
-"""Makes `envpool/envs/data/textcraft.json` from the MIT package minecraft-data, which envpool does not need to run.
+"""Makes the recipes of TextCraft from the MIT package minecraft-data, which envpool does not need to run.
 
     pip install minecraft-data==3.20.0 && python scripts/make_textcraft_data.py
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE, PACKAGE_VERSION, GAME_VERSION = "minecraft_data", "3.20.0", "1.16.2"
-TARGET = Path(__file__).resolve().parents[1] / "envpool" / "envs" / "data" / "textcraft.json"
+TARGET = Path(__file__).resolve().parents[1] / "envpool" / "envs" / "textcraft" / "data" / "recipes.json"
 
 TREES = ("acacia", "birch", "dark oak", "jungle", "oak", "spruce")
 FUNGI = ("crimson", "warped")

@@ -15,7 +15,7 @@ import argparse
 import re
 from pathlib import Path
 
-DATA = Path(__file__).parents[1] / "envpool" / "envs" / "data"
+DATA = Path(__file__).parents[1] / "envpool" / "envs" / "wordle" / "data"
 LISTS = [f"{kind}-words.{grade}" for kind in ("american", "english") for grade in (10, 20, 35)]
 
 
@@ -27,7 +27,7 @@ def five_letter_words(package: Path) -> list[str]:
 
 
 def main() -> None:
-    """Writes ``wordle.txt`` and ``wordle-LICENSE.txt``."""
+    """Writes ``wordle.txt`` and ``LICENSE.txt``."""
     parser = argparse.ArgumentParser(description="Makes the word list of the environment wordle.")
     parser.add_argument("package", type=Path, help="the folder into which the package scowl was unpacked")
     package: Path = parser.parse_args().package
@@ -35,12 +35,12 @@ def main() -> None:
         parser.error(f"{package} holds no unpacked package scowl: see the top of this file")
     words = five_letter_words(package)
     DATA.mkdir(exist_ok=True)
-    (DATA / "wordle.txt").write_text("\n".join(words) + "\n", "ascii")
+    (DATA / "words.txt").write_text("\n".join(words) + "\n", "ascii")
     notice = (package / "usr" / "share" / "doc" / "scowl" / "copyright").read_text("utf-8")
     head = (
         "wordle.txt: five-letter words of SCOWL, chosen by scripts/make_wordle_words.py. The notice of SCOWL follows.\n"
     )
-    (DATA / "wordle-LICENSE.txt").write_text(f"{head}\n{notice}", "utf-8")
+    (DATA / "LICENSE.txt").write_text(f"{head}\n{notice}", "utf-8")
     print(f"{len(words)} words")
 
 

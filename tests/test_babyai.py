@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("minigrid")
 
-from envpool.envs.babyai import SPEC
-from envpool.envs.babyai_view import Move, Thing
-from envpool.envs.babyai_world import LEVELS, BabyAI, facts
+from envpool.envs.babyai.spec import SPEC
+from envpool.envs.babyai.view import Move, Thing
+from envpool.envs.babyai.world import LEVELS, BabyAI, facts
 from envpool.errors import EnvPoolError, MissingExtra, UnknownTask
 from envpool.types import Split, Step
 
@@ -292,7 +292,7 @@ def test_the_same_task_is_the_same_in_another_process_and_the_terminal_stays_sil
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     program = (
-        "import hashlib; from envpool.envs.babyai_world import BabyAI; env = BabyAI()\n"
+        "import hashlib; from envpool.envs.babyai.world import BabyAI; env = BabyAI()\n"
         "texts = [env.reset(index) + env.step('move forward').observation for index in range(40 * 3)]\n"
         "print(hashlib.sha256('\\n'.join(texts).encode()).hexdigest())"
     )

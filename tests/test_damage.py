@@ -274,7 +274,7 @@ def foreign(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     yield folder
     for name in [name for name in sys.modules if name == "runs" or name.startswith("runs.")]:
         del sys.modules[name]
-    envpool.spec._registered.pop("foreign", None)
+    envpool.registry._registered.pop("foreign", None)
 
 
 COMMANDS = (

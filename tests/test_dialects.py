@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known import DIALECTS, EMBEDDED, SERVED
 
-from envpool import UnknownEnvironment
-from envpool.dialects import DIALECTS, PLAIN, Complained, Unreadable, get_dialect
-from envpool.spec import EMBEDDED, SERVED
+from envpool import UnknownEnvironment, get_spec
+from envpool.dialects import PLAIN, Complained, Unreadable
 
 KEYS = st.sampled_from(
     [
@@ -110,4 +110,4 @@ def test_possible_actions_of_another_shape_are_unreadable(answer):
 def test_every_environment_of_agentgym_has_a_dialect():
     assert set(DIALECTS) == {*EMBEDDED, *SERVED}
     with pytest.raises(UnknownEnvironment, match="did you mean 'webshop'"):
-        get_dialect("webshp")
+        get_spec("webshp")

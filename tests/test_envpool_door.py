@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known import EMBEDDED
 
 import envpool
 from envpool import EnvPoolError, MalformedAction, Split, Task, UnknownEnvironment, UnknownTask, get_spec
 from envpool.__main__ import main
 from envpool.errors import MissingExtra
 from envpool.formats import REACT
-from envpool.spec import EMBEDDED
 
 
 def test_the_door_offers_what_it_names_and_little_more():

@@ -5,11 +5,12 @@ import json
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from known import EMBEDDED
 
 from envpool import EnvPoolError, MalformedAction, Split, get_spec
 from envpool.calls import Toolbox
 from envpool.formats import FORMATS, REACT, CodeAsAction, FunctionCalling, format_for
-from envpool.spec import EMBEDDED, Tool
+from envpool.spec import Tool
 
 TOOLS = (
     Tool("go_to", "go to {object}", "walks there"),

@@ -11,11 +11,11 @@ import h11
 import pytest
 import trio
 import trio.testing
+from known import DIALECTS, EMBEDDED
 
 from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Task, Trajectory, get_spec, run_sync
-from envpool.dialects import DIALECTS, Unreadable
+from envpool.dialects import Unreadable
 from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, ServerUnreachable
-from envpool.spec import EMBEDDED
 from envpool.testing import FakeServer, Fault, FaultProxy
 from envpool.transports.endpoint import Breaker, Endpoint, HttpSettings
 from envpool.transports.http import HttpTransport, Wire

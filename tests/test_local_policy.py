@@ -63,7 +63,7 @@ ECHO = register(
         tasks=lambda split: range(1000),
         max_turns=4,
         success_above=0.5,
-        inline=True,
+        place="inline",
     )
 )
 

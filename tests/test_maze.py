@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpool.envs.maze import LAYOUTS, SPEC, UNSEEN, Maze, layout, walk
+from envpool.envs.maze.spec import SPEC, UNSEEN
+from envpool.envs.maze.world import LAYOUTS, Maze, layout, walk
 from envpool.errors import UnknownTask
 from envpool.types import Split
 

@@ -59,7 +59,7 @@ register(
         max_turns=2,
         success_above=0.5,
         expert=expert,
-        inline=True,
+        place="inline",
     )
 )
 

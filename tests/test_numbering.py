@@ -10,11 +10,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from known import DIALECTS
 
 from agentgym.checks import check_recipe, complaints_about
 from agentgym.errors import DataError, RecipeError
 from agentgym.evaluation import measure
-from agentgym.itemids import ORIGINAL, RENUMBERED
+from agentgym.itemids import ORIGINAL, all_renumbered
 from agentgym.numbering import VERSION, card_of, plays_original
 from agentgym.overlap import overlap_of
 from agentgym.panel import make_panel, panel_text
@@ -23,7 +24,6 @@ from agentgym.preflight import check_play
 from agentgym.settings import EnvironmentSettings, ModelSettings, Recipe
 from agentgym.tasks import write_panel
 from envpool import Split, Task, get_spec
-from envpool.dialects import DIALECTS
 from envpool.types import Completion, StopReason, Trajectory, Turn
 
 NOWHERE = "http://127.0.0.1:9"
@@ -39,7 +39,7 @@ def played(task: Task, version: str) -> Trajectory:
     return Trajectory(task, 0, "me", "", "Goal: craft stick.", (turn,), StopReason.DONE, 1.0, True, version=version)
 
 
-@pytest.mark.parametrize("name", RENUMBERED)
+@pytest.mark.parametrize("name", all_renumbered())
 def test_facts_splits_and_versions_of_an_original_server_are_its_own_or_none(name: str) -> None:
     given = recipe(name, explore=20, eval=20)
     check_recipe(given)
@@ -57,7 +57,7 @@ def test_facts_splits_and_versions_of_an_original_server_are_its_own_or_none(nam
     assert card_of(replace(given, environments={name: ours}), name) is own
 
 
-@pytest.mark.parametrize("name", RENUMBERED)
+@pytest.mark.parametrize("name", all_renumbered())
 def test_facts_cannot_choose_tasks_of_an_original_server(name: str) -> None:
     fact = next(iter(get_spec(name).facts(0)))
     (complaint,) = complaints_about(recipe(name, eval=2, where={fact: [1]}))

@@ -46,7 +46,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     for name in set(sys.modules) - before:
         if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).is_relative_to(tmp_path):
             del sys.modules[name]
-    envpool.spec._registered.pop("crm", None)
+    envpool.registry._registered.pop("crm", None)
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -127,7 +127,7 @@ def test_a_panel_remembers_its_imports_and_runs_them_only_for_who_trusts_it(
     assert cli.main(["tasks", "panel", "r.yaml", "--to", "p.json"]) == 0
     assert load_panel("p.json").imports == ("crm",)
     del sys.modules["crm"]
-    envpool.spec._registered.pop("crm")
+    envpool.registry._registered.pop("crm")
     Path("executed").unlink()
     capsys.readouterr()
     for words in ("tasks verify p.json", "tasks list p.json", "tasks stats p.json", "tasks overlap p.json p.json"):
@@ -200,7 +200,7 @@ def test_the_example_of_an_environment_keeps_its_promises(capsys: pytest.Capture
         assert envpool_main(["check", "higher_lower", "--import", str(file)]) == 0
     finally:
         sys.modules.pop("higher_lower", None)
-        envpool.spec._registered.pop("higher_lower", None)
+        envpool.registry._registered.pop("higher_lower", None)
     assert "12 checks: 12 passed" in capsys.readouterr().out
 
 

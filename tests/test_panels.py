@@ -187,7 +187,7 @@ def test_an_environment_that_breaks_is_a_finding(moody, monkeypatch):
     golden = {"item_id": "moody_2", "score": 0.0, "actions": ["a", "b"], "observations": [hash_of("a 1"), "0" * 16]}
     part = {"version": "1", "packages": {}, "tasks": {"moody_3": "0" * 16}, "goldens": [golden]}
     Path("panel.json").write_text(json.dumps({"environments": {"moody": part}}))
-    monkeypatch.setattr("envpool.spec._registered", {"moody": moody})
+    monkeypatch.setattr("envpool.registry._registered", {"moody": moody})
     panel = load_panel("panel.json")
     steps = []
     verdict = verify(panel, lambda: steps.append(1))

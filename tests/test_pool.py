@@ -53,7 +53,7 @@ def count_up(world: Counting):
 def card(name: str, make=Counting, **changes) -> EnvSpec:
     spec = EnvSpec(
         name=name, version="1", summary="counts", instructions="Count with up.", brief="Count.", make=make,
-        tasks=lambda split: range(1, 10), max_turns=5, success_above=0.5, expert=count_up, inline=True,
+        tasks=lambda split: range(1, 10), max_turns=5, success_above=0.5, expert=count_up, place="inline",
     )  # fmt: skip
     return envpool.register(replace(spec, **changes))
 
@@ -262,7 +262,7 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_an_environment_that_fails_costs_its_own_episode_only(name):
     methods, error = FAILURES[name]
-    card(name, breaking(**methods), inline="hangs" not in name)
+    card(name, breaking(**methods), place="thread" if "hangs" in name else "inline")
     tasks = [Task("counting", 2), Task(name, 1), Task("counting", 3)]
     good, bad, also_good = play(tasks, limits=Limits(step_seconds=0.2))
     assert good.success
@@ -317,7 +317,7 @@ RAISED = {
 def test_whatever_an_environment_raises_costs_its_own_episode_only(name, method, inline):
     error, told = RAISED[name]
     own = f"raises-{name}-{method.strip('_')}-{inline}"
-    card(own, breaking(**{method: raising(error)}), inline=inline)
+    card(own, breaking(**{method: raising(error)}), place="inline" if inline else "thread")
     good, bad = play([Task("counting", 2), Task(own, 1)])
     place = {"__init__": "open", "reset": "reset", "step": "turn 1", "close": "close"}[method]
     assert good.success
@@ -341,7 +341,7 @@ def test_whatever_a_policy_raises_costs_its_own_episode_only(name):
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "thread"])
 def test_ctrl_c_in_an_environment_is_still_ctrl_c(inline):
-    card(f"interrupts-{inline}", breaking(step=raising(KeyboardInterrupt())), inline=inline)
+    card(f"interrupts-{inline}", breaking(step=raising(KeyboardInterrupt())), place="inline" if inline else "thread")
     with pytest.raises(KeyboardInterrupt):
         play([Task(f"interrupts-{inline}", 1)])
 
@@ -422,7 +422,8 @@ class World:
         pass
 
 register(EnvSpec(name="forks", version="1", summary="s", instructions="i", brief="b", make=World,
-                 tasks=lambda split: range(6), max_turns=9, success_above=0.5, inline=where != "thread"))
+                 tasks=lambda split: range(6), max_turns=9, success_above=0.5,
+                 place="thread" if where == "thread" else "inline"))
 
 async def policy(conversation):
     if where == "policy":
@@ -444,7 +445,7 @@ def test_a_process_that_was_forked_does_not_go_on_as_the_pool(where):
 
 
 def test_hung_environments_do_not_use_up_the_threads():
-    card("mostly-hangs", breaking(reset=lambda self, index: hangs(self) if index < 9 else "fine"), inline=False)
+    card("mostly-hangs", breaking(reset=lambda self, index: hangs(self) if index < 9 else "fine"), place="thread")
     tasks = [Task("mostly-hangs", index) for index in range(1, 10)]
     *hung, last = play(tasks, sessions=2, limits=Limits(step_seconds=0.1))
     assert all(trajectory.stop is StopReason.ERROR for trajectory in hung)

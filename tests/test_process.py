@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from known import EMBEDDED
 from test_http import play, played_here, wander
 
 import envpool.transports.process as process_transport
 from envpool import EnvPool, EnvPoolError, Limits, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
-from envpool.spec import EMBEDDED
 from envpool.testing import check_env
 from envpool.transports.endpoint import HttpSettings
 from envpool.transports.process import ProcessTransport
@@ -188,7 +188,7 @@ def test_the_command_serves_and_checks(server, capsys):
 OWN = """
 import os, time
 from envpool import EnvSpec, register
-from envpool.envs.maze import Maze
+from envpool.envs.maze.world import Maze
 
 if os.environ.get("LOADS_SLOWLY"):
     time.sleep(60)
@@ -199,7 +199,7 @@ class Talkative(Maze):
         return super().step("move up")
 
 register(EnvSpec(name="talkative", version="1", summary="", instructions="i", brief="b", make=Talkative,
-                 tasks=lambda split: range(26), max_turns=20, success_above=0.5, inline=True))
+                 tasks=lambda split: range(26), max_turns=20, success_above=0.5, place="inline"))
 """
 
 

@@ -4,13 +4,13 @@ import re
 from collections import Counter
 
 import pytest
+from known import EMBEDDED, SERVED
 from test_pool import Counting, card, play
 
 import envpool
 from envpool import Episode, RandomPolicy, StopReason, Task, Tool, get_spec, run_sync
 from envpool.calls import Toolbox
 from envpool.formats import REACT
-from envpool.spec import EMBEDDED, SERVED
 
 
 class Echo(Counting):

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from known import EMBEDDED, SERVED
 
 from envpool import EnvPoolError, EnvSpec, MalformedAction, get_spec
 from envpool.formats import REACT, format_for
-from envpool.spec import EMBEDDED, SERVED, Alone, Tool, Writing
+from envpool.spec import Alone, Tool, Writing
 
 ALL = sorted([*EMBEDDED, *SERVED])
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -9,10 +9,10 @@ from itertools import product
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from known import EMBEDDED, SERVED
 
 from envpool import MalformedAction, get_spec
 from envpool.formats import FORMATS, format_for
-from envpool.spec import EMBEDDED, SERVED
 
 ALL = sorted([*EMBEDDED, *SERVED])
 

@@ -87,7 +87,7 @@ CHATTER = register(
         tasks=lambda split: range(1000),
         max_turns=5,
         success_above=0.5,
-        inline=True,
+        place="inline",
     )
 )
 

@@ -4,14 +4,13 @@ import json
 from itertools import chain
 
 import pytest
+from known import DIALECTS, EMBEDDED, SERVED
 
-from envpool import EnvPoolError, Split
+from envpool import EnvPoolError, Split, get_spec
 from envpool.calls import Toolbox
-from envpool.dialects import DIALECTS
-from envpool.envs.served import SPECS
 from envpool.formats import FORMATS, format_for
-from envpool.spec import EMBEDDED
 
+SPECS = {name: get_spec(name) for name in SERVED}
 NAMES = sorted(SPECS)
 TOOL_SERVERS = ("academia", "movie", "sheet", "todo", "weather")
 
@@ -39,7 +38,7 @@ def test_every_card_is_complete(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_environment_behind_a_server_is_not_made_here(name):
     with pytest.raises(EnvPoolError, match=rf"{name} runs behind a server only: .* environments\.{name}\.endpoints="):
-        SPECS[name].make()
+        SPECS[name].build()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,10 +21,11 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from known import DIALECTS
 from uvicorn.server import ServerState
 
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
-from envpool.dialects import DIALECTS, Complained
+from envpool.dialects import Complained
 from envpool.server import connections, create_app, serve
 from envpool.server.hosting import InlineHost, ThreadHost
 from envpool.server.serve import _listening
@@ -68,7 +69,7 @@ class Counting:
 
 COUNTING = EnvSpec(
     name="counting", version="7", summary="counts", instructions="Count.", brief="Count.", make=Counting,
-    tasks=lambda split: range(1, 10), max_turns=5, success_above=0.5, inline=True,
+    tasks=lambda split: range(1, 10), max_turns=5, success_above=0.5, place="inline",
 )  # fmt: skip
 
 
@@ -364,7 +365,7 @@ class Slow(Counting):
 def slow():
     Slow.go.clear()
     Slow.inside = Slow.most = 0
-    yield replace(COUNTING, make=Slow, inline=False)
+    yield replace(COUNTING, make=Slow, place="thread")
     Slow.go.set()
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import trio
+from known import DIALECTS, EMBEDDED
 
 import envpool
 from envpool import EnvPool, EnvPoolError, EnvSpec, Split, Step, Task, UnknownTask, collect
-from envpool.dialects import DIALECTS, Complained, get_dialect
-from envpool.spec import EMBEDDED
+from envpool.dialects import Complained
 from envpool.testing import (
     Client,
     FakeServer,
@@ -69,7 +69,7 @@ TASKS = {Split.TRAIN: range(1, 31), Split.EXPLORE: range(31, 61), Split.EVAL: ra
 
 COUNTING = EnvSpec(
     name="counting-over-http", version="1", summary="counts", instructions="Count.", brief="Count.", make=Counting,
-    tasks=TASKS.__getitem__, max_turns=40, success_above=0.5, expert=count_up, inline=True,
+    tasks=TASKS.__getitem__, max_turns=40, success_above=0.5, expert=count_up, place="inline",
 )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_info_and_health_say_who_serves_how_much():
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("name", DIALECTS)
 def test_an_episode_reads_alike_in_every_dialect(name, native):
-    dialect = get_dialect(name)
+    dialect = DIALECTS[name]
 
     async def main():
         async with FakeServer(COUNTING, name, native) as server, Client(server.url + dialect.base) as client:
@@ -376,7 +376,7 @@ def test_an_original_that_gives_ids_out_again_shares_the_session():
 
 def test_originals_tell_of_errors_in_their_own_ways():
     async def told(name: str) -> Response:
-        dialect = get_dialect(name)
+        dialect = DIALECTS[name]
         async with FakeServer(COUNTING, name, native=False) as server, Client(server.url + dialect.base) as client:
             return await client.request("POST", "/step", {dialect.session: 5, "action": "up"})
 
@@ -384,7 +384,7 @@ def test_originals_tell_of_errors_in_their_own_ways():
     assert (plain.status, plain.json()) == (200, {"error": "The id 5 is not valid."})
     assert play(lambda: told("sqlgym")) .status == 500  # fmt: skip
     with pytest.raises(Complained, match="The id 5 is not valid"):
-        get_dialect("webarena").read_step(play(lambda: told("webarena")).json())
+        DIALECTS["webarena"].read_step(play(lambda: told("webarena")).json())
 
 
 def test_an_original_without_keys_does_a_repeated_request_again():
@@ -861,7 +861,7 @@ def test_servers_conform_and_are_left_without_a_session(name, native):
     async def main():
         async with FakeServer(name, native=native) as server:
             report = await check(server.url, dialect=name, tasks=2)
-            return report, len(server.live), get_dialect(name).closes or native
+            return report, len(server.live), DIALECTS[name].closes or native
 
     report, live, closes = play(main)
     assert report.passed, format_report(report)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from envpool.envs import textcraft
-from envpool.envs.textcraft import SPEC, TextCraft
-from envpool.envs.textcraft_book import book, parse_recipe
+from envpool.envs.textcraft.book import book, parse_recipe
+from envpool.envs.textcraft.expert import _ways, expert
+from envpool.envs.textcraft.spec import SPEC
+from envpool.envs.textcraft.world import TextCraft
 from envpool.errors import EnvPoolError, UnknownTask
 from envpool.formats import REACT
 from envpool.types import Split, Step
@@ -46,7 +47,7 @@ def told(world: TextCraft, *actions: str) -> list[str]:
 def played(world: TextCraft) -> list[str]:
     """Lets the expert play; returns what it did."""
     actions = []
-    for _, action in textcraft.expert(world):
+    for _, action in expert(world):
         actions.append(action)
         world.step(action)
     return actions
@@ -57,7 +58,7 @@ def test_the_goals_are_the_544_of_the_predecessor_in_number_and_depth() -> None:
 
 
 def test_every_recipe_of_the_data_file_is_read_and_can_be_made() -> None:
-    data = json.loads((ROOT / "envpool" / "envs" / "data" / "textcraft.json").read_text(encoding="utf-8"))
+    data = json.loads((ROOT / "envpool" / "envs" / "textcraft" / "data" / "recipes.json").read_text(encoding="utf-8"))
     assert [recipe.line for recipe in book().recipes] == data["recipes"]
     assert {name for recipe in book().recipes for name in recipe.names} <= book().depth.keys()
 
@@ -79,7 +80,9 @@ def test_the_data_file_is_what_its_script_makes() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "make_textcraft_data.py"))
     if found != script["PACKAGE_VERSION"]:
         pytest.skip(f"minecraft-data is {found}")
-    assert script["build"]() == (ROOT / "envpool" / "envs" / "data" / "textcraft.json").read_text(encoding="utf-8")
+    assert script["build"]() == (ROOT / "envpool" / "envs" / "textcraft" / "data" / "recipes.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_first_observation_occurs_in_two_splits() -> None:
@@ -108,7 +111,7 @@ def test_facts_tell_what_a_world_holds() -> None:
     for index in [*range(544), *range(544, 101 * 544, 101)]:
         world.reset(index)
         facts = SPEC.facts(index)
-        needed = {recipe.line for recipe, _ in textcraft._ways(world).values()}
+        needed = {recipe.line for recipe, _ in _ways(world).values()}
         assert facts["depth"] == book().depth[world.goal]
         assert facts["distractors"] == len(world.commands) - len(needed)
         first = world.goal.split()[0]
@@ -174,7 +177,7 @@ def test_goals_in_no_split_are_those_that_can_take_more_turns_than_there_are() -
 def test_the_expert_gets_at_once_what_several_steps_need_and_restates_the_goal() -> None:
     world = started(FENCE, "birch fence")
     moves = []
-    for move in textcraft.expert(world):
+    for move in expert(world):
         moves.append(move)
         world.step(move[1])
     assert moves == [
@@ -189,14 +192,14 @@ def test_the_expert_gets_at_once_what_several_steps_need_and_restates_the_goal()
 def test_the_expert_goes_on_from_what_is_held_already() -> None:
     world = started(FENCE, "birch fence")
     told(world, "get 1 birch logs", "craft 4 birch planks using 1 birch logs")
-    assert next(textcraft.expert(world)) == (
+    assert next(expert(world)) == (
         "Goal birch fence. I need 6 birch planks, so 1 birch logs.",
         "get 1 birch logs",
     )
 
 
 def test_the_expert_gives_up_where_the_commands_do_not_suffice() -> None:
-    assert list(textcraft.expert(started(FENCE[:1], "birch fence"))) == []
+    assert list(expert(started(FENCE[:1], "birch fence"))) == []
 
 
 def test_crafting_the_goal_ends_the_task_with_score_one() -> None:

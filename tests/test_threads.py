@@ -35,7 +35,7 @@ class Slow:
 
 def test_an_environment_that_is_built_too_late_is_closed():
     slow = Slow()
-    spec = card("slow_here", make=slow.make, inline=False)
+    spec = card("slow_here", make=slow.make, place="thread")
 
     async def main():
         with trio.move_on_after(10) as scope:
@@ -60,7 +60,7 @@ def test_one_that_was_built_when_nobody_looked_is_closed_too():
 
 def test_a_server_closes_what_is_built_too_late():
     slow = Slow()
-    spec = card("slow_served", make=slow.make, inline=False)
+    spec = card("slow_served", make=slow.make, place="thread")
 
     async def main():
         with pytest.raises(EnvironmentFailed, match="took more than"):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpool.envs.wordle import SPEC, Wordle, feedback, words
+from envpool.envs.wordle.spec import SPEC
+from envpool.envs.wordle.world import Wordle, feedback, words
 from envpool.errors import UnknownTask
 from envpool.types import Split, Step
 

@@ -40,9 +40,9 @@ from agentgym.data.marks import marks_of
 from agentgym.data.messages import Message, check_whole, says
 from agentgym.data.scores import check_score
 from agentgym.itemids import ItemId, read_item_id
+from envpool import environments, get_spec
 from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
-from envpool.spec import environments, get_spec
 from envpool.types import Completion, StopReason, Task, Trajectory, Turn
 
 NAME = "agenttraj"

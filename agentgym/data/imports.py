@@ -19,7 +19,7 @@ from agentgym.data.jsonfiles import Unreadable, records
 from agentgym.data.rows import Phase, from_row, to_row
 from agentgym.data.scores import BeyondScores, Scores, check_score
 from agentgym.errors import DataError, RunError
-from envpool.spec import environments
+from envpool import environments
 from envpool.types import Task, Trajectory
 
 __all__ = [

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,53 +16,17 @@ from pathlib import Path
 from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
 from agentgym.panel import packages_of
-from envpool import EnvSpec
-from envpool.spec import EMBEDDED
+from envpool import EnvSpec, environments, get_spec
+from envpool.registry import is_installed
+from envpool.spec import whole
 
 KEPT_SECONDS = 5.0
 """Instructions that took longer than this to find are kept in the user's cache folder."""
 
-_MAZE_HERE = re.compile(r"Maze (\d+)\. Goal (\d+),(\d+)\. You are at (\d+),(\d+)\.")
-_MAZE_ORIGINAL = re.compile(
-    r"The goal is at position (\d+), (\d+)\. Your current position is at position (\d+), (\d+)\."
-)
-
-_GOALS: Mapping[str, re.Pattern[str]] = {
-    **dict.fromkeys(
-        ("academia", "movie", "sheet", "todo", "weather"),
-        re.compile(r"accomplish the goal: (.+?)\s*(?:\nGive me one action|\Z)", re.DOTALL),
-    ),
-    "alfworld": re.compile(r"Your task is to: (.+)"),
-    "babyai": re.compile(r"(?:Your g|G)oal: (.+)"),
-    "sciworld": re.compile(r"(Your task is to .+)"),
-    "searchqa": re.compile(r"Question: (.+)"),
-    "textcraft": re.compile(r"Goal: (.+)"),
-    "webarena": re.compile(r"(.+)"),
-    "webshop": re.compile(r"Instruction:\s*(?:\[SEP\])?\s*(.+?)\s*(?:\[SEP\]|\Z)", re.DOTALL),
-}
-"""Where the goal stands in a first observation; if it stands there twice the last counts, for the first may be an
-example. Elsewhere the whole observation is the instruction."""
-
 
 def instruction_of(environment: str, observation: str) -> str:
     """Finds the instruction in a first observation; on one line, without a full stop."""
-    if environment == "maze":
-        return _way(observation)
-    pattern = _GOALS.get(environment)
-    found = pattern.findall(observation) if pattern else []
-    text = found[0 if environment == "webarena" else -1] if found else observation
-    return " ".join(text.split()).removesuffix(".")
-
-
-def _way(observation: str) -> str:
-    if here := _MAZE_HERE.search(observation):
-        number, goal, start = int(here[1]), f"{here[2]},{here[3]}", f"{here[4]},{here[5]}"
-    elif original := _MAZE_ORIGINAL.findall(observation):
-        row, column, own_row, own_column = original[-1]
-        number, goal, start = 0, f"{row},{column}", f"{own_row},{own_column}"
-    else:
-        return " ".join(observation.split())
-    return f"walk from {start} to {goal} in maze {number}"
+    return get_spec(environment).goal(observation) if environment in environments() else whole(observation)
 
 
 def same_words(instruction: str) -> str:
@@ -84,7 +47,7 @@ def instructions(
     Raises:
         MissingExtra: the environment needs a package that is not installed.
     """
-    file = _cache_file(spec) if spec.name in EMBEDDED else None
+    file = _cache_file(spec) if is_installed(spec.name) else None
     known = _kept(file) if file else {}
     missing = [index for index in dict.fromkeys(indices) if index not in known]
     on_done(len(indices) - len(missing))
@@ -98,11 +61,11 @@ def instructions(
 
 
 def _looked_up(spec: EnvSpec, indices: Sequence[int], on_done: Callable[[int], None]) -> dict[int, str]:
-    world = spec.make()
+    world = spec.build()
     found = {}
     try:
         for index in indices:
-            found[index] = instruction_of(spec.name, world.reset(index))
+            found[index] = spec.goal(world.reset(index))
             on_done(1)
     finally:
         world.close()

@@ -4,6 +4,7 @@
     iteration, phase, policy, weights, sampling     who played it, how, when and what for
     prompt, acknowledgement, observation, turns     what was said; `turns` is a list of rows
     stop, score, success, error, seconds            how it ended
+    tools                                           what was offered as data, as JSON text
 
 A row goes through `json.dumps` and `json.loads` unchanged: it holds no NaN, no half characters and no tuples.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+from envpool.types import Call, Completion, StopReason, Task, Trajectory, Turn
 
 
 class Phase(StrEnum):
@@ -34,11 +35,14 @@ class Phase(StrEnum):
 MEASURED = (Phase.EVAL, Phase.CONTROL)
 """What is never learned from."""
 
-OPTIONAL = frozenset({"weights", "sampling", "acknowledgement", "score", "success", "error"})
+OPTIONAL = frozenset({"weights", "sampling", "acknowledgement", "score", "success", "error", "tools"})
 """Columns that may be null."""
 
 SAME_EPISODE = ("environment", "version", "index", "item_id", "sample", "policy", "stop", "seconds")
 """Columns that two rows of the same episode share; no other episode took as long to the last digit."""
+
+_IF_ANY = ("calls", "results", "info", "tools")
+"""What only some formats and environments have; where it is empty, it does not count for a fingerprint."""
 
 _TIMINGS = ("seconds", "policy_seconds", "environment_seconds")
 
@@ -80,6 +84,7 @@ def to_row(
         "success": None if trajectory.success is None else bool(trajectory.success),
         "error": None if trajectory.error is None else _whole(trajectory.error),
         "seconds": trajectory.seconds,
+        "tools": _json(list(trajectory.tools)) if trajectory.tools else None,
     }
 
 
@@ -109,6 +114,7 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
         seconds=row["seconds"],
         item=None if row["item_id"] == task.item_id else row["item_id"],
         acknowledgement=row["acknowledgement"],
+        tools=tuple(json.loads(row["tools"] or "[]")),
     )
 
 
@@ -143,6 +149,9 @@ def fingerprint(trajectories: Iterable[Trajectory]) -> str:
         for part in (row, *row["turns"]):
             for timing in _TIMINGS:
                 part.pop(timing, None)
+            for name in _IF_ANY:
+                if name in part and not part[name]:
+                    del part[name]
         digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
@@ -161,6 +170,9 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
         "cut": completion.cut,
         "policy_seconds": turn.policy_seconds,
         "environment_seconds": turn.environment_seconds,
+        "calls": [{"tool": _whole(call.tool), "arguments": _json(dict(call.arguments))} for call in turn.calls],
+        "results": [_whole(result) for result in turn.results],
+        "info": _json(dict(turn.info)) if turn.info else None,
     }
 
 
@@ -171,6 +183,8 @@ def _turn(row: Mapping[str, Any] | None) -> Turn:
         raise ValueError("a turn does not say whether it is learned from, or how long it took")
     if row["reasoning"] is None or row["cut"] is None:
         raise ValueError("a turn does not say whether its answer was cut, or what was thought beside it")
+    if row["calls"] is None or row["results"] is None:
+        raise ValueError("a turn does not say which tools were called, or what the calls caused")
     token_ids, logprobs = row["token_ids"], row["logprobs"]
     completion = Completion(
         row["text"],
@@ -187,7 +201,14 @@ def _turn(row: Mapping[str, Any] | None) -> Turn:
         row["learned"],
         row["policy_seconds"],
         row["environment_seconds"],
+        tuple(Call(call["tool"], json.loads(call["arguments"])) for call in row["calls"]),
+        tuple(row["results"]),
+        json.loads(row["info"] or "{}"),
     )
+
+
+def _json(value: Any) -> str:
+    return _whole(json.dumps(value, ensure_ascii=False))
 
 
 def _whole(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envpool.spec import environments, get_spec
+from envpool import environments, get_spec
 
 
 class BeyondScores(ValueError):

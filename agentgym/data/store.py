@@ -79,6 +79,9 @@ def schema() -> Schema:
             "cut": pl.Boolean,
             "policy_seconds": pl.Float64,
             "environment_seconds": pl.Float64,
+            "calls": pl.List(pl.Struct({"tool": pl.String, "arguments": pl.String})),  # arguments as JSON
+            "results": pl.List(pl.String),
+            "info": pl.String,  # JSON
         }
     )
     columns = {
@@ -101,6 +104,7 @@ def schema() -> Schema:
         "success": pl.Boolean(),
         "error": pl.String(),
         "seconds": pl.Float64(),
+        "tools": pl.String(),  # JSON
     }
     whole: Schema = pl.Schema(columns)
     return whole

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from agentgym.data.instructions import instructions
 from agentgym.data.store import polars, write_atomically
 from agentgym.errors import DataError
-from agentgym.itemids import ORIGINAL, RENUMBERED, renumbered
+from agentgym.itemids import ORIGINAL, all_renumbered, renumbered
 from envpool import EnvSpec, MissingExtra, Split, Task, UnknownEnvironment, UnknownTask, environments, get_spec
 from envpool.errors import did_you_mean
 from envpool.spec import Facts
@@ -42,9 +42,6 @@ _CALLED: Mapping[type, str] = {str: "text", int: "whole number", dict: "object"}
 """What stands in which column of a task, and what that is called; the optional ones may be null."""
 
 _SPLITS = frozenset([None, *map(str, Split)])
-
-_DIFFICULTY: Mapping[str, str] = {"maze": "distance", "textcraft": "depth", "wordle": "repeats"}
-"""Which fact of an environment is the difficulty of a task; elsewhere the one of this name."""
 
 
 @cache
@@ -252,7 +249,7 @@ def _frame(spec: EnvSpec, indices: Sequence[int], splits: Sequence[str]) -> pl.D
 def _columns(spec: EnvSpec, facts: Facts) -> dict[str, Any]:
     """A type is a fact that is a word, or a number with the name of the fact before it."""
     task_type = facts.get(spec.task_type or "")
-    difficulty = facts.get(_DIFFICULTY.get(spec.name, "difficulty"))
+    difficulty = facts.get(spec.difficulty or "difficulty")
     return {
         "difficulty": difficulty if isinstance(difficulty, int) else None,
         "task_type": f"{spec.task_type} {task_type}" if isinstance(task_type, int) else task_type,
@@ -275,5 +272,5 @@ def _findable(frame: pl.DataFrame) -> pl.DataFrame:
 def _same_task() -> pl.Expr:
     """Whether the number of a task means here what it means where it is from."""
     lib = polars()
-    other: pl.Expr = lib.col("version").is_in(ORIGINAL) & lib.col("environment").is_in(list(RENUMBERED))
+    other: pl.Expr = lib.col("version").is_in(ORIGINAL) & lib.col("environment").is_in(all_renumbered())
     return ~other

@@ -1,5 +1,8 @@
-"""The environments that ship with envpool: one file an environment, all of one shape.
+"""The environments that ship with envpool: a folder each, all of one shape.
 
-Each file holds, in this order, the instructions and the line for small models, the environment class, its expert and
-its card `SPEC`.
+spec      its card `SPEC`: what a model is told, splits, facts, scores, limits, how its servers speak
+world     the environment itself; not there if it lives behind a server only
+expert    who plays it well
+tools     its actions
+data/     what it reads
 """

@@ -38,12 +38,6 @@ STATUS: Mapping[Kind, int] = {
 HEADERS: Mapping[int, Mapping[str, str]] = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """What an answer says besides, by its HTTP status."""
 
-TASK_IF_NONE: Mapping[str, int] = {"textcraft": 0}
-"""The task that an original server starts if ``/reset`` names none, where it accepts that."""
-
-LOOKS_AT_ALL = frozenset({"babyai"})
-"""Where ``/observation`` answers with everything known instead of the text alone."""
-
 ESCAPED = 6
 """Bytes that JSON may take for one of an action, as in ``\\u0001``."""
 
@@ -61,7 +55,6 @@ class Application:
 
     Args:
         spec: the card of the environment.
-        dialect: its wire shape.
         table: its sessions.
         host: where the environments live; freed when the server ends.
         token: what clients have to show, if anything.
@@ -71,7 +64,6 @@ class Application:
     def __init__(
         self,
         spec: EnvSpec,
-        dialect: Dialect,
         table: SessionTable,
         host: Host,
         *,
@@ -79,7 +71,7 @@ class Application:
         callers: Callers | None,
     ) -> None:
         self._spec = spec
-        self._dialect = dialect
+        self._dialect = spec.dialect
         self._table = table
         self._host = host
         self._token = None if token is None else f"Bearer {token}".encode()
@@ -103,8 +95,8 @@ class Application:
         self._route("GET", "/health", self._health, locked=False)
         for path in {f"{base}/info", "/info"}:
             self._route("GET", path, self._info)
-        if self._spec.name == "wordle":
-            self._route("GET", f"{base}/filtered_vocab", self._words)
+        if self._dialect.words is not None:
+            self._route("GET", f"{base}{self._dialect.words}", self._words)
 
     def _route(self, method: str, path: str, handler: Handler, *, locked: bool = True) -> None:
         async def endpoint(request: Request) -> Response:
@@ -150,7 +142,7 @@ class Application:
     async def _reset(self, request: Request) -> Answer:
         body = await self._read(request)
         number = _number(body.get(self._dialect.session), self._dialect.session)
-        index = _number(body.get(self._dialect.index, TASK_IF_NONE.get(self._spec.name)), self._dialect.index)
+        index = _number(body.get(self._dialect.index, self._dialect.task_if_none), self._dialect.index)
 
         async def work() -> Answer:
             state = await self._table.reset(number, index)
@@ -187,7 +179,7 @@ class Application:
 
     async def _observation(self, request: Request) -> Answer:
         state = self._table.look(self._asked(request))
-        return _answer(_all(self._dialect, state) if self._spec.name in LOOKS_AT_ALL else state.observation)
+        return _answer(_all(self._dialect, state) if self._dialect.looks_at_all else state.observation)
 
     async def _detail(self, request: Request) -> Answer:
         return _answer(_all(self._dialect, self._table.look(self._asked(request))))
@@ -196,7 +188,7 @@ class Application:
         return _answer(list(await self._table.available_actions(self._asked(request))))
 
     async def _words(self, request: Request) -> Answer:
-        """Wordle's words as words. They are not filtered: which of them still fit is for the player to find out."""
+        """The possible actions as words. They are not filtered: which still fit is for the player to find out."""
         actions = await self._table.available_actions(self._asked(request))
         return _answer([action.replace(" ", "") for action in actions])
 

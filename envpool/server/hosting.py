@@ -71,7 +71,7 @@ def build(spec: EnvSpec) -> Environment:
         EnvironmentFailed: it could not be built.
     """
     try:
-        return call_here(spec.make)
+        return call_here(spec.build)
     except BaseException as error:  # an environment never ends a server, with SystemExit for one
         raise EnvironmentFailed("open", in_one_line(error)) from error
 
@@ -83,7 +83,7 @@ def try_out(spec: EnvSpec) -> None:
         EnvironmentFailed: it raised what would end the process, or what no future can hold.
     """
     try:
-        spec.make().close()
+        spec.build().close()
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             raise

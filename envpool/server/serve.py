@@ -21,14 +21,14 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError, MissingExtra
 from envpool.imports import add_import_option, import_modules
+from envpool.registry import get_spec
 from envpool.server.callers import Callers
 from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
 from envpool.server.workers import ProcessHost
-from envpool.spec import EnvSpec, get_spec
+from envpool.spec import EnvSpec, Place
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -86,9 +86,8 @@ def create_app(
         idle_seconds=idle_seconds,
         clock=clock,
     )
-    dialect = DIALECTS.get(spec.name, PLAIN)
     callers = None if address is None else Callers(address, allow_hosts)
-    return Application(spec, dialect, table, host, token=token, callers=callers).app
+    return Application(spec, table, host, token=token, callers=callers).app
 
 
 def serve(
@@ -208,7 +207,7 @@ def _follow_stdin(server: Any, ended: threading.Event) -> None:
 def _place(spec: EnvSpec, workers: int, imports: Sequence[str], step_seconds: float) -> Host:
     if workers > 1:
         return ProcessHost(spec.name, workers, imports=imports, step_seconds=step_seconds)
-    return InlineHost(spec) if spec.inline else ThreadHost(spec, step_seconds=step_seconds)
+    return InlineHost(spec) if spec.place == Place.INLINE else ThreadHost(spec, step_seconds=step_seconds)
 
 
 def _token() -> str | None:

@@ -20,8 +20,9 @@ from typing import IO, Any
 from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
 from envpool.guard import in_one_line
 from envpool.imports import import_modules
+from envpool.registry import get_spec
 from envpool.server.hosting import build, perform, try_out
-from envpool.spec import Environment, EnvSpec, get_spec
+from envpool.spec import Environment, EnvSpec
 from envpool.types import Step
 
 

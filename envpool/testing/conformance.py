@@ -9,13 +9,13 @@ from functools import partial
 
 import trio
 
-from envpool.dialects import DIALECTS, PLAIN
 from envpool.errors import EnvPoolError
 from envpool.guard import in_one_line
 from envpool.imports import add_import_option, import_named
+from envpool.registry import get_spec
 from envpool.run import run_sync
 from envpool.session import Call, Transport, current_call
-from envpool.spec import EnvSpec, get_spec
+from envpool.spec import EnvSpec
 from envpool.testing.checks import CHECKS
 from envpool.testing.http1 import Client, Lost
 from envpool.testing.report import Check, Report, Verdict, format_report
@@ -143,7 +143,7 @@ def _served(
     from envpool.transports.http import HttpTransport  # which checks in process do without
 
     spec, endpoint = get_spec(dialect), Endpoint(url, token)
-    shape = DIALECTS.get(spec.name, PLAIN)
+    shape = spec.dialect
     return Subject(
         spec=spec,
         transport=transport or HttpTransport({spec.name: [endpoint]}),

@@ -12,9 +12,10 @@ from typing import Any
 
 import trio
 
-from envpool.dialects import DIALECTS, PLAIN, Dialect, get_dialect
+from envpool.dialects import Dialect
 from envpool.errors import EnvPoolError
-from envpool.spec import EnvSpec, get_spec
+from envpool.registry import get_spec
+from envpool.spec import EnvSpec
 from envpool.testing.faults import Fault, Mixup
 from envpool.testing.http1 import Connection, Request, Response
 from envpool.testing.loopback import LoopbackServer
@@ -72,7 +73,7 @@ class FakeServer(AnsweringServer):
 
     Args:
         environment: the card, or its name.
-        dialect: in which shape; None for that of the environment, or `PLAIN` if it has none.
+        dialect: in which shape; None for that of the environment.
         native: as envpool's server, or as the dialect's original: no ``/info``, no idempotency, ids from 1 that are
             given out again after as many as the original holds, errors in the original's shape.
         latency: gives the seconds that a request takes.
@@ -91,8 +92,8 @@ class FakeServer(AnsweringServer):
         super().__init__(latency)
         spec = get_spec(environment) if isinstance(environment, str) else environment
         if dialect is None:
-            dialect = DIALECTS.get(spec.name, PLAIN)
-        shape = get_dialect(dialect) if isinstance(dialect, str) else dialect
+            dialect = spec.dialect
+        shape = get_spec(dialect).dialect if isinstance(dialect, str) else dialect
         self._native = native
         self._worlds = Worlds(spec, shape, native, max_sessions)
 

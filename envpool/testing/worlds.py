@@ -195,7 +195,7 @@ class Worlds:
             raise _Full(f"there are {len(self.worlds)} sessions already")
         session = self._new_id()
         if session not in self.worlds:
-            self.worlds[session] = World(self._tried(self._spec.make), self._spec.initial_score)
+            self.worlds[session] = World(self._tried(self._spec.build), self._spec.initial_score)
         self.created += 1
         if self._dialect.created is None:
             return session

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import h11
 import trio
 
-from envpool.dialects import DIALECTS, PLAIN, Dialect
+from envpool.dialects import Dialect
 from envpool.errors import EnvPoolError, ServerUnreachable
 from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
@@ -39,7 +39,7 @@ class HttpTransport:
     Args:
         endpoints: the addresses of the servers of each environment, by its name; several addresses are replicas.
         settings: time limits, retries, connections.
-        dialects: wire shapes that differ from those of the environments' names.
+        dialects: wire shapes that differ from those of the environments' cards, by name.
 
     Raises:
         EnvPoolError: an address is none, or an environment variable that a token comes from is not set.
@@ -57,7 +57,7 @@ class HttpTransport:
             name: [Endpoint(one) if isinstance(one, str) else one for one in several]
             for name, several in endpoints.items()
         }
-        self._dialects = {name: (dialects or {}).get(name) or DIALECTS.get(name, PLAIN) for name in endpoints}
+        self._dialects = dict(dialects or {})
         for name, several in self._endpoints.items():
             if not several:
                 raise EnvPoolError(f"{name} has no address: name at least one, as in http://127.0.0.1:36001")
@@ -66,27 +66,19 @@ class HttpTransport:
                 endpoint.secrets()
         self._replicas: dict[str, Replicas] = {}
         self._recorder: Recorder | None = None
+        self._nursery: trio.Nursery | None = None
+        self._context: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def running(self, recorder: Recorder | None = None) -> AsyncIterator[None]:
         """Keeps the connections; at the end closes them, and sessions that could not be closed before."""
-        context = ssl.create_default_context() if self._secure() else None
+        self._context = ssl.create_default_context() if self._secure() else None
         self._recorder = recorder
         try:
-            async with trio.open_nursery() as nursery:
-                self._replicas = {
-                    name: Replicas(
-                        name,
-                        [Wire(endpoint, self._settings, context) for endpoint in several],
-                        self._dialects[name],
-                        self._settings,
-                        nursery,
-                        recorder,
-                    )
-                    for name, several in self._endpoints.items()
-                }
+            async with trio.open_nursery() as self._nursery:
                 yield
         finally:
+            self._nursery = None
             replicas, self._replicas = self._replicas, {}
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as finishing:
@@ -99,15 +91,26 @@ class HttpTransport:
         Raises:
             EnvironmentFailed: no server could open one.
         """
-        replicas = self._replicas.get(spec.name)
-        if replicas is None:
-            raise EnvPoolError(f"no server is known for {spec.name}, or the transport is not running")
+        replicas = self._replicas.get(spec.name) or self._servers_of(spec)
 
         async def another() -> Session:
             return await replicas.open(spec)
 
         first = await another()
         return ReplayingSession(spec, first, another, replays=self._settings.replays, recorder=self._recorder)
+
+    def _servers_of(self, spec: EnvSpec) -> Replicas:
+        if self._nursery is None or spec.name not in self._endpoints:
+            raise EnvPoolError(f"no server is known for {spec.name}, or the transport is not running")
+        found = self._replicas[spec.name] = Replicas(
+            spec.name,
+            [Wire(endpoint, self._settings, self._context) for endpoint in self._endpoints[spec.name]],
+            self._dialects.get(spec.name, spec.dialect),
+            self._settings,
+            self._nursery,
+            self._recorder,
+        )
+        return found
 
     def _secure(self) -> bool:
         return any(one.url.startswith("https:") for several in self._endpoints.values() for one in several)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from envpool.guard import call_here
-from envpool.spec import Environment, EnvSpec
+from envpool.spec import Environment, EnvSpec, Place
 from envpool.statistics import Recorder
 from envpool.types import Step
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class LocalTransport:
     """Opens environments as objects of this process.
 
-    An environment whose card says `inline` is called in the pool's own thread. Any other gets a worker thread
+    An environment whose card says ``place="inline"`` is called in the pool's own thread. Any other gets a worker thread
     per call, so that a call that hangs costs nobody but its own episode: when its time is up the thread is
     abandoned, and the pool gets another in its place.
 
@@ -37,9 +37,9 @@ class LocalTransport:
 
     async def open(self, spec: EnvSpec) -> LocalSession:
         """Builds the environment."""
-        if spec.inline:
-            return LocalSession(await _call_inline(spec.make), _call_inline)
-        building = _Building(spec.make)
+        if spec.place == Place.INLINE:
+            return LocalSession(await _call_inline(spec.build), _call_inline)
+        building = _Building(spec.build)
         try:
             return LocalSession(await self._call_in_thread(building.run), self._call_in_thread)
         except trio.Cancelled:

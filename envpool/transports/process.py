@@ -19,8 +19,9 @@ from pathlib import Path
 import trio
 
 from envpool.errors import EnvPoolError, MissingExtra
+from envpool.registry import is_installed
 from envpool.session import Session, queueing
-from envpool.spec import EMBEDDED, EnvSpec
+from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
 from envpool.transports.endpoint import Endpoint, HttpSettings
 from envpool.transports.http import HttpTransport
@@ -107,7 +108,7 @@ class ProcessTransport:
 
     def _command(self, spec: EnvSpec) -> list[str]:
         imports = list(self._imports)
-        if spec.name not in EMBEDDED:
+        if not is_installed(spec.name):
             module = spec.make.__module__
             if module == "__main__":
                 raise EnvPoolError(f"worker processes cannot import {spec.name}: put it into a module of its own")

@@ -63,7 +63,7 @@ class Book:
     """
 
     def __init__(self) -> None:
-        data = json.loads((files("envpool.envs") / "data" / "textcraft.json").read_text(encoding="utf-8"))
+        data = json.loads((files("envpool.envs.textcraft") / "data" / "recipes.json").read_text(encoding="utf-8"))
         self.recipes = [recipe for recipe in map(parse_recipe, data["recipes"]) if recipe]
         self.groups: Mapping[str, Sequence[str]] = data["groups"]
         self.made: dict[str, list[Recipe]] = {}

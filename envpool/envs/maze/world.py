@@ -8,26 +8,12 @@ start and a goal 2 to 12 moves apart. Mazes have different numbers of pairs, so 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from envpool.errors import UnknownTask
-from envpool.spec import EnvSpec, Facts, Tool, Writing
-from envpool.types import Split, Step
-
-INSTRUCTIONS = """\
-You are in a maze and want to reach the goal in as few moves as you can. Cells are written as row,column: rows are \
-counted from the top and columns from the left, so a move down adds 1 to the row and a move right adds 1 to the column.
-
-Before each move you are told the cell of the goal, the cell you are in, and on which sides of it there are walls. If \
-you are told the number of the maze as well, that is its name: the same number is always the same maze. You never see \
-a map.
-
-The actions are: move up, move down, move left, move right. Moving into a wall leaves you where you are and costs a \
-move. The game ends when you step onto the goal."""
-
-BRIEF = "Maze: walk to the goal."
+from envpool.types import Step
 
 Cell = tuple[int, int]
 
@@ -36,9 +22,6 @@ MOVES: Mapping[str, Cell] = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "ri
 
 LAYOUTS = 60
 """How many seeded mazes there are."""
-
-UNSEEN = range(51, LAYOUTS + 1)
-"""The seeded mazes that only appear in the split eval."""
 
 DISTANCES = range(2, 13)
 """Moves between start and goal of a task in a seeded maze; 12 is the longest way of the original tasks."""
@@ -57,7 +40,7 @@ _DOUBLE_T = """\
 
 _ORIGINAL_GOAL: Cell = (8, 6)
 
-_ORIGINAL_STARTS: Sequence[Cell] = (
+ORIGINAL_STARTS: Sequence[Cell] = (
     *((1, column) for column in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11)),
     *((2, 3), (3, 3), (4, 3), (5, 3), (5, 4), (5, 5), (5, 6), (6, 6), (7, 6)),
     *((5, 7), (5, 8), (5, 9), (4, 9), (3, 9), (2, 9), (8, 6)),
@@ -142,7 +125,8 @@ def layout(number: int) -> Layout:
 
 
 @cache
-def _walks(number: int) -> Sequence[Walk]:
+def walks(number: int) -> Sequence[Walk]:
+    """The tasks of a seeded maze, in the order of their pair numbers."""
     exits = layout(number).exits
     walks = [
         Walk(number, start, goal, distance)
@@ -159,34 +143,13 @@ def walk(index: int) -> Walk:
     Raises:
         UnknownTask: the index names no task.
     """
-    if 0 <= index < len(_ORIGINAL_STARTS):
-        start = _ORIGINAL_STARTS[index]
+    if 0 <= index < len(ORIGINAL_STARTS):
+        start = ORIGINAL_STARTS[index]
         return Walk(0, start, _ORIGINAL_GOAL, layout(0).distances(_ORIGINAL_GOAL)[start])
-    pair, number = divmod(index - len(_ORIGINAL_STARTS), LAYOUTS)
-    if pair < 0 or pair >= len(_walks(number + 1)):
+    pair, number = divmod(index - len(ORIGINAL_STARTS), LAYOUTS)
+    if pair < 0 or pair >= len(walks(number + 1)):
         raise UnknownTask(f"maze has no task {index}: take one of SPEC.tasks(split), or 0 to 25 for the original maze")
-    return _walks(number + 1)[pair]
-
-
-@cache
-def _tasks(split: Split) -> Sequence[int]:
-    # The original starts are AgentEval's test, except the last, which stands on the goal.
-    found = list(range(len(_ORIGINAL_STARTS) - 1)) if split == Split.EVAL else []
-    for number in range(1, LAYOUTS + 1):
-        first = len(_ORIGINAL_STARTS) + number - 1
-        found += [first + LAYOUTS * pair for pair in range(len(_walks(number))) if _split(number, pair) == split]
-    return tuple(sorted(found))
-
-
-def _split(number: int, pair: int) -> Split:
-    if number in UNSEEN or pair % 10 >= 8:
-        return Split.EVAL
-    return Split.TRAIN if pair % 10 < 2 else Split.EXPLORE
-
-
-def _facts(index: int) -> Facts:
-    task = walk(index)
-    return {"layout": task.layout, "size": layout(task.layout).size, "distance": task.distance}
+    return walks(number + 1)[pair]
 
 
 def name_of(cell: Cell) -> str:
@@ -243,31 +206,3 @@ class Maze:
         walls = ", ".join(direction for direction in MOVES if direction not in self.layout.exits[self.position])
         here, goal = name_of(self.position), name_of(self.goal)
         return f"Maze {self.layout.number}. Goal {goal}. You are at {here}. Walls: {walls or 'none'}."
-
-
-def expert(maze: Maze) -> Iterator[tuple[str, str]]:
-    """Walks a shortest way; among equally short ones the first direction in `MOVES` wins."""
-    distances = maze.layout.distances(maze.goal)
-    while True:
-        exits = maze.layout.exits[maze.position]
-        direction = min((d for d in MOVES if d in exits), key=lambda d: distances[exits[d]])
-        yield f"From {name_of(maze.position)} to {name_of(maze.goal)}: {direction}.", f"move {direction}"
-
-
-SPEC = EnvSpec(
-    name="maze",
-    version="1",
-    summary="walk to a goal in a maze, seeing only the walls around you",
-    instructions=INSTRUCTIONS,
-    brief=BRIEF,
-    make=Maze,
-    tasks=_tasks,
-    facts=_facts,
-    max_turns=15,
-    success_above=0.99,
-    task_type="size",
-    expert=expert,
-    inline=True,
-    writing=Writing(signs="", lines=False),
-    tools=(Tool("move", "move {direction}", "moves one cell: up, down, left or right"),),
-)

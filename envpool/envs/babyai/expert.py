@@ -11,8 +11,8 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from envpool.envs.babyai_view import Move, Pose, Thing
-from envpool.envs.babyai_world import BabyAI, open_world
+from envpool.envs.babyai.view import Move, Pose, Thing
+from envpool.envs.babyai.world import BabyAI, open_world
 
 # as Any, because minigrid's functions have no types
 bots: Any = importlib.import_module("minigrid.utils.baby_ai_bot")

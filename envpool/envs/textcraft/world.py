@@ -13,52 +13,21 @@ same goal needs. Tasks without distractors exist once per goal: there the rank g
 
 from __future__ import annotations
 
-import functools
-import math
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from envpool.envs.textcraft_book import Ingredients, Recipe, book, depths, parse_recipe
+from envpool.envs.textcraft.book import Ingredients, Recipe, book, parse_recipe
 from envpool.errors import EnvPoolError, UnknownTask, did_you_mean
-from envpool.spec import EnvSpec, Facts, Tool, Writing
 from envpool.types import Split, Step
-
-INSTRUCTIONS = """\
-You gather and craft items until you have made one item, the goal. The first observation shows the crafting commands
-that you may use, in no particular order, and the goal; you may not need all of the commands. You start with nothing.
-In each turn you do one of these:
-
-get <number> <item>
-    Takes a raw item from the world, as in "get 2 oak logs". An item that can be crafted cannot be got.
-craft <number> <item> using <number> <ingredient>, <number> <ingredient>, ...
-    Carries out one of the commands, once, with the numbers it is shown with. You must hold its ingredients. If the
-    command asks for a kind of item, such as "planks", name an item of that kind, such as "oak planks".
-inventory
-    Tells what you hold.
-
-The task is done as soon as you have crafted the goal."""
-
-BRIEF = "Craft the goal."
 
 VARIANTS = 101
 MAX_DISTRACTORS = 10
-WOODS = ("acacia", "birch", "crimson", "dark oak", "jungle", "oak", "spruce", "warped")
-COLOURS = (
-    *("black", "blue", "brown", "cyan", "gray", "green", "light blue", "light gray", "lime", "magenta", "orange"),
-    *("pink", "purple", "red", "white", "yellow"),
-)
-
-TOO_LONG = frozenset(
-    {"lodestone", "netherite block", *(f"{colour} banner" for colour in COLOURS if colour not in ("green", "white"))}
-)
-"""Goals that can take more turns than there are; their tasks have numbers like all others but are in no split."""
-
 _GET = re.compile(r"get ([1-9][0-9]{0,3}) (.+)")
 
 
-def _locate(index: int) -> tuple[int, int]:
+def locate(index: int) -> tuple[int, int]:
     """Variant and rank of a task."""
     goals = len(book().goals)
     if not 0 <= index < VARIANTS * goals:
@@ -66,42 +35,20 @@ def _locate(index: int) -> tuple[int, int]:
     return divmod(index, goals)
 
 
-def _distractors(variant: int) -> int:
+def distractors(variant: int) -> int:
+    """How many commands of a task its goal does not need."""
     return 0 if variant == 0 else 1 + (variant - 1) // 5 % MAX_DISTRACTORS
 
 
-def _split(variant: int, rank: int) -> Split:
+def split_of(variant: int, rank: int) -> Split:
+    """The split of a task."""
     place = (variant or rank) % 5
     return Split.TRAIN if place == 0 else Split.EVAL if place == 4 else Split.EXPLORE
 
 
-@functools.cache
-def _tasks(split: Split) -> Sequence[int]:
-    goals = book().goals
-    ranks = [rank for rank, goal in enumerate(goals) if goal not in TOO_LONG]
-    return tuple(v * len(goals) + rank for v in range(VARIANTS) for rank in ranks if _split(v, rank) == split)
-
-
-@functools.cache
-def _goal_facts() -> Sequence[tuple[int, str]]:
-    return [(book().depth[goal], _kind(goal)) for goal in book().goals]
-
-
-def _kind(goal: str) -> str:
-    if goal.startswith(tuple(f"{wood} " for wood in WOODS)):
-        return "wood"
-    return "colour" if goal.startswith(tuple(f"{colour} " for colour in COLOURS)) else "other"
-
-
-def _facts(index: int) -> Facts:
-    variant, rank = _locate(index)
-    depth, kind = _goal_facts()[rank]
-    return {"depth": depth, "distractors": _distractors(variant), "kind": kind}
-
-
 def _draw(index: int) -> tuple[list[Recipe], str]:
     """The commands and the goal of a task. Every item needed comes with one way to make it, at its depth."""
-    variant, rank = _locate(index)
+    variant, rank = locate(index)
     rng = random.Random(f"textcraft {index}")
     needed: dict[str, Recipe] = {}
     chosen: dict[str, str] = {}
@@ -117,8 +64,8 @@ def _draw(index: int) -> tuple[list[Recipe], str]:
 
     need(goal := book().goals[rank])
     commands = list(needed.values())
-    if count := _distractors(variant):
-        share = list(Split).index(_split(variant, rank))
+    if count := distractors(variant):
+        share = list(Split).index(split_of(variant, rank))
         closure = book().closure(goal)
         pool = [recipe for recipe in book().recipes[share :: len(Split)] if recipe.line not in closure]
         names = frozenset[str]().union(*(recipe.names for recipe in commands))
@@ -232,7 +179,7 @@ class TextCraft:
             for name, count in recipe.ingredients
             if self.gettable(name)
         ]
-        crafts = [_command(recipe, held) for recipe in self.commands if (held := self._held(recipe))]
+        crafts = [command(recipe, held) for recipe in self.commands if (held := self._held(recipe))]
         return list(dict.fromkeys([*gets, *crafts, "inventory"]))
 
     def _held(self, recipe: Recipe) -> Ingredients:
@@ -261,106 +208,6 @@ def _fits(wanted: Recipe, recipe: Recipe) -> bool:
     return used == offered.keys()
 
 
-def _command(recipe: Recipe, ingredients: Iterable[tuple[str, int]]) -> str:
+def command(recipe: Recipe, ingredients: Iterable[tuple[str, int]]) -> str:
+    """Writes the action that carries a recipe out."""
     return f"craft {recipe.count} {recipe.product} using " + ", ".join(f"{count} {name}" for name, count in ingredients)
-
-
-Ways = Mapping[str, tuple[Recipe, Ingredients]]
-"""Item -> the command that makes it, and its ingredients with every kind of item replaced by an item."""
-
-
-def expert(world: TextCraft) -> Iterator[tuple[str, str]]:
-    """Works off the ingredients of the goal one after the other, getting at once all that is needed of a raw item."""
-    ways = _ways(world)
-    while ways and not world.done:
-        needs = _needs(ways, world.goal, world.inventory)
-        chain = [world.goal]
-        while (
-            lacking := [i for i, _ in ways[chain[-1]][1] if world.inventory[i] < needs[i]] if chain[-1] in ways else []
-        ):
-            chain.append(lacking[0])
-        item = chain[-1]
-        held = world.inventory[item]
-        action = _command(*ways[item]) if item in ways else f"get {needs[item] - held} {item}"
-        need = ", so ".join(f"{needs[name]} {name}" for name in chain[1:])
-        thought = f"I need {need}{f', have {held}' if held else ''}." if need else "I can craft it."
-        yield f"Goal {world.goal}. {thought}", action
-
-
-def _ways(world: TextCraft) -> Ways:
-    """How to make, at the least depth, the goal and all that goes into it; empty if the commands do not suffice."""
-    named = {item for recipe in world.commands for name, _ in recipe.ingredients for item in book().accepted(name)}
-    raw = {item for item in named if world.gettable(item)}
-    depth = depths(world.commands, raw, book().groups)
-    ways: dict[str, tuple[Recipe, Ingredients]] = {}
-    todo = [world.goal] if world.goal in depth else []
-    while todo:
-        item = todo.pop()
-        if item not in ways and item not in raw:
-            recipe = next(
-                recipe
-                for recipe in world.commands
-                if recipe.product == item
-                and all(depth.get(i, depth[item]) < depth[item] for i, _ in recipe.ingredients)
-            )
-            ways[item] = recipe, tuple((_item(name, raw, depth), count) for name, count in recipe.ingredients)
-            todo += [name for name, _ in ways[item][1]]
-    return ways
-
-
-def _item(name: str, raw: Collection[str], depth: Mapping[str, int]) -> str:
-    """The item to name where a command says `name`."""
-    if name in raw or name not in book().groups:
-        return name
-    return min((member for member in book().groups[name] if member in depth), key=lambda member: depth[member])
-
-
-def _needs(ways: Ways, goal: str, inventory: Counter[str]) -> Counter[str]:
-    """How many of each item it still takes to craft the goal once, those that are held included."""
-    needs = Counter({goal: 1})
-    for item in _consumers_first(ways, goal):
-        recipe, ingredients = ways[item]
-        times = math.ceil(max(needs[item] - inventory[item], 0) / recipe.count)
-        needs.update({name: count * times for name, count in ingredients})
-    return needs
-
-
-def _consumers_first(ways: Ways, goal: str) -> Sequence[str]:
-    """The items of `ways`, each before what goes into it."""
-    order: dict[str, None] = {}
-
-    def visit(item: str) -> None:
-        if item in ways and item not in order:
-            for name, _ in ways[item][1]:
-                visit(name)
-            order[item] = None
-
-    visit(goal)
-    return list(reversed(order))
-
-
-SPEC = EnvSpec(
-    name="textcraft",
-    version="1",
-    summary="gather and craft an item of Minecraft by written recipes",
-    instructions=INSTRUCTIONS,
-    brief=BRIEF,
-    make=TextCraft,
-    tasks=_tasks,
-    facts=_facts,
-    max_turns=20,
-    success_above=0.99,
-    task_type="depth",
-    expert=expert,
-    inline=True,
-    writing=Writing(signs=",", lines=False),
-    tools=(
-        Tool("get", "get {number:int} {item}", "takes so many of a raw item from the world"),
-        Tool(
-            "craft",
-            "craft {number:int} {item} using {ingredients}",
-            "carries out one of the commands once; ingredients are written as in '2 oak planks, 1 stick'",
-        ),
-        Tool("inventory", "inventory", "tells what you hold"),
-    ),
-)

@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from envpool.envs.babyai_view import Move, Thing, View
+from envpool.envs.babyai.view import Move, Thing, View
 from envpool.errors import EnvPoolError, MissingExtra, UnknownTask
 from envpool.spec import Facts
 from envpool.types import Step

@@ -1,6 +1,6 @@
 """BabyAI (https://arxiv.org/abs/1810.08272): go to, pick up, open and move objects in a grid of rooms.
 
-The worlds are minigrid's (extra ``babyai``); they and the actions are in `babyai_world`. Here is what a model is told,
+The worlds are minigrid's (extra ``babyai``); they and the actions are in `world`. Here is what a model is told,
 and the splits and the card.
 """
 
@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 
-from envpool.envs.babyai_world import LEVELS, BabyAI, facts
-from envpool.spec import EnvSpec, Tool, Writing
+from envpool.dialects import Dialect
+from envpool.envs.babyai.tools import TOOLS
+from envpool.envs.babyai.world import LEVELS, BabyAI, facts
+from envpool.spec import EnvSpec, Place, Writing, goal_after
 from envpool.types import Split
 
 INSTRUCTIONS = """\
@@ -55,7 +57,7 @@ def tasks(split: Split) -> Sequence[int]:
     Some levels are so small that two seeds make the same world, and often nothing but a wall is in view at first. Such
     tasks follow the one with the lowest index. Which do is written down, so that nobody needs minigrid to know.
     """
-    text = resources.files("envpool.envs").joinpath("data", "babyai_moved.json").read_text(encoding="utf-8")
+    text = resources.files("envpool.envs.babyai").joinpath("data", "moved.json").read_text(encoding="utf-8")
     moved = {
         (int(level), seed): Split(name)
         for name, levels in json.loads(text).items()
@@ -71,7 +73,7 @@ def tasks(split: Split) -> Sequence[int]:
 
 
 def _expert(env: BabyAI) -> Iterator[tuple[str, str]]:
-    from envpool.envs.babyai_expert import play  # needs minigrid
+    from envpool.envs.babyai.expert import play  # needs minigrid
 
     return play(env)
 
@@ -91,19 +93,10 @@ SPEC = EnvSpec(
     task_type="level",
     expert=_expert,
     extra="babyai",
-    inline=True,
+    place=Place.INLINE,
     writing=Writing(signs=",", lines=False),
-    tools=(
-        Tool("go_to", "go to {object}", "walks to an object in view and faces it, as in 'red ball 1'"),
-        Tool("pick_up", "pick up {object}", "walks to a key, ball or box in view and takes it"),
-        Tool("go_through", "go through {door}", "walks into an open doorway in view"),
-        Tool(
-            "toggle_and_go_through", "toggle and go through {door}", "opens a door in view and steps into its doorway"
-        ),
-        Tool("toggle", "toggle", "opens or closes what is right ahead"),
-        Tool("drop", "drop", "puts what you carry on the free cell right ahead"),
-        Tool("move_forward", "move forward", "takes one step"),
-        Tool("turn_left", "turn left", "turns without a step"),
-        Tool("turn_right", "turn right", "turns without a step"),
-    ),
+    tools=TOOLS,
+    dialect=Dialect(score="score", spelling={"pick up ": "pickup "}, closes=True, looks_at_all=True),
+    goal=goal_after(r"(?:Your g|G)oal: (.+)"),
+    packages=("minigrid", "gymnasium", "numpy"),
 )

@@ -1,0 +1,1 @@
+"""Academia: questions about papers and authors."""

@@ -1,0 +1,1 @@
+"""Maze: find the goal by walking, seeing only the walls around you."""

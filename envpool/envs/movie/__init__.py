@@ -1,0 +1,1 @@
+"""Movie: questions about films and people."""

@@ -1,0 +1,1 @@
+"""SearchQA: questions that a search in Wikipedia answers."""

@@ -1,0 +1,1 @@
+"""Sheet: spreadsheets edited as asked."""

@@ -1,0 +1,1 @@
+"""TextCraft: gather and craft items of Minecraft by written recipes."""

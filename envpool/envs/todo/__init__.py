@@ -1,0 +1,1 @@
+"""TODOList: a list of things to do, asked and changed."""

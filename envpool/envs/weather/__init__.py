@@ -1,0 +1,1 @@
+"""Weather: questions about the weather of any day and place."""

@@ -1,0 +1,1 @@
+"""Wordle: guess a five-letter word in six tries."""
