@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from agentgym.data.codec import TokenSequence
+from agentgym.data.transcript import TokenSequence
 from agentgym.data.packing import attend_in_segments, lay_out, packed_logits
 from agentgym.errors import ModelError
 from agentgym.generation.engine import Engine, Request, check_layers

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agentgym.data.codec import TokenSequence
+from agentgym.data.transcript import TokenSequence
 from agentgym.data.datamodule import TrajectoryDataModule
 from agentgym.data.packing import PackedBatch, _varlen, lay_out, pack, packed_attention, register_packed_attention
 from agentgym.errors import DataError, ModelError

@@ -15,32 +15,21 @@ A template that writes today's date gets the same date every day.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.encoding import Encoder
-from agentgym.data.template import Glue, reduce_template
+from agentgym.data.template import reduce_template
+from agentgym.data.toolcodec import ToolCodec
+from agentgym.data.transcript import TokenSequence, Transcript
 from agentgym.errors import ModelError
 from envpool import Completion, Trajectory
+from envpool.types import Schema
 
-
-@dataclass(frozen=True, slots=True)
-class TokenSequence:
-    """One conversation as tokens.
-
-    Attributes:
-        ids: token ids, shape (T,).
-        mask: True where the model wrote the token and is trained on it, shape (T,).
-        cut: how many turns at the end were left out because they did not fit.
-    """
-
-    ids: tuple[int, ...]
-    mask: tuple[bool, ...]
-    cut: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
+if TYPE_CHECKING:
+    from envpool.policy import Episode
 
 
 class Codec:
@@ -66,6 +55,7 @@ class Codec:
     day: str | None
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
         self._glue = glue = reduce_template(tokenizer)
         self.day = glue.day
         self._encoder = encoder = Encoder(tokenizer, glue.opening + glue.prompt + glue.stop + glue.between)
@@ -74,9 +64,27 @@ class Codec:
         self.vocabulary = encoder.vocabulary
         self._context = encoder.cut_after_last(glue.prompt)[1]
 
-    def transcript(self) -> Transcript:
-        """Starts an empty conversation."""
-        return Transcript(self)
+    @cached_property
+    def with_tools(self) -> ToolCodec:
+        """The codec of conversations in which the model calls tools in its own syntax (format ``native``).
+
+        Raises:
+            ModelError: the chat template has none; see `ToolCodec`.
+        """
+        return ToolCodec(self._tokenizer)
+
+    def transcript(self, tools: Sequence[Schema] = ()) -> TextTranscript:
+        """Starts an empty conversation.
+
+        Args:
+            tools: those that are offered as data; `with_tools` has such conversations.
+
+        Raises:
+            ModelError: there are any.
+        """
+        if tools:
+            raise ModelError("tools are offered to a codec that has none: play the format native with Codec.with_tools")
+        return TextTranscript(self)
 
     def encode(self, trajectory: Trajectory, limit: int | None = None) -> TokenSequence:
         """Makes the tokens of a recorded episode, as they arose or would have arisen when this model played it.
@@ -88,7 +96,12 @@ class Codec:
             trajectory: the episode.
             limit: most tokens. What is longer loses whole turns, from its end; none is left where the first one does
                 not fit. None for no limit.
+
+        Raises:
+            ModelError: tools are offered as data in it, and the chat template cannot offer them.
         """
+        if trajectory.tools:
+            return self.with_tools.encode(trajectory, limit)
         transcript = self.transcript()
         kept = length = 0
         for message, turn in zip(trajectory.messages[::2], trajectory.turns, strict=False):
@@ -128,21 +141,16 @@ class Codec:
         return self._glue.read(self._encoder.decode(ids, self._context))
 
 
-class Transcript:
-    """One conversation as it grows; tokens are only ever appended.
-
-    Attributes:
-        ids: token ids so far, shape (T,).
-        mask: True where the model wrote the token and is trained on it, shape (T,).
-        logprobs: log-probability under the policy that sampled the token; 0 where `mask` is False, shape (T,).
-    """
+class TextTranscript(Transcript):
+    """A conversation of user and assistant."""
 
     def __init__(self, codec: Codec) -> None:
+        super().__init__()
         self._codec = codec
-        self._read = 0
-        self.ids: list[int] = []
-        self.mask: list[bool] = []
-        self.logprobs: list[float] = []
+
+    def hear(self, message: str, episode: Episode) -> list[int]:
+        """Appends what the environment said last, up to where the model answers; see `Transcript.hear`."""
+        return self.observe(message)
 
     def observe(self, text: str) -> list[int]:
         """Appends what the environment says, up to where the model answers.
@@ -153,29 +161,18 @@ class Transcript:
         Returns:
             All ids behind those that the model sampled last: what it has yet to read.
         """
-        new = self._codec.encode_observation(text, first=not self.ids)
-        self._append(new, False, [0.0] * len(new))
-        return self.ids[self._read :]
+        return self.read_next(self._codec.encode_observation(text, first=not self.ids))
 
     def act(self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, learned: bool = True) -> None:
-        """Appends what the model answered.
+        """Appends what the model answered; see `Transcript.act`.
 
         An answer without the template's stop token at its end (it was cut at the length limit) is closed with one
         that is not trained on.
-
-        Args:
-            ids: the sampled tokens, stop token included, shape (N,).
-            logprobs: their log-probabilities, shape (N,); zeros if not given.
-            learned: whether they are trained on.
         """
-        self._append(ids, learned, [0.0] * len(ids) if logprobs is None else logprobs)
-        self._read = len(self.ids)
+        self.append_answer(ids, logprobs, learned)
         if not ids or ids[-1] != self._codec.stop_id:
-            self._append([self._codec.stop_id], False, [0.0])
+            self.close(self._codec.stop_id)
 
-    def _append(self, ids: Sequence[int], learned: bool, logprobs: Sequence[float]) -> None:
-        if len(ids) != len(logprobs):
-            raise ValueError(f"{len(ids)} tokens came with {len(logprobs)} log-probabilities")
-        self.ids.extend(ids)
-        self.mask.extend([learned] * len(ids))
-        self.logprobs.extend(logprobs)
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer, without its stop token."""
+        return self._codec.decode(ids)

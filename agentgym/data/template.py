@@ -30,8 +30,17 @@ _THOUGHTS = "qzTHOUGHTSzq"
 _OTHER_DAY = "1999-12-31"
 
 _BEGIN, _END = "<think>", "</think>"
-_BLOCK = re.compile(rf"\s*{_BEGIN}(.*?)(?:{_END}(.*))?", re.DOTALL)
+BLOCK = re.compile(rf"\s*{_BEGIN}(.*?)(?:{_END}(.*))?", re.DOTALL)
 """An answer that begins with thoughts; the block is open where the answer was cut within it."""
+
+
+_OPEN = (("<think>", "</think>"), ("<|channel>thought\n", "<channel|>"))
+
+
+def opened_thoughts(prompt: str) -> str:
+    """How a prompt opens the block of thoughts within which a model begins to write; empty if it does not."""
+    places = [prompt.rfind(opens) if prompt.rfind(opens) > prompt.rfind(closes) else -1 for opens, closes in _OPEN]
+    return prompt[max(places) :] if max(places) >= 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class Glue:
             text: the answer.
             cut: whether it ended at a length limit: then nothing follows what was written.
         """
-        block = _BLOCK.fullmatch(text) if self.think or self.forbids_thoughts else None
+        block = BLOCK.fullmatch(text) if self.think or self.forbids_thoughts else None
         thoughts, said, closed = "", text, True
         if block:
             thoughts, said, closed = block[1].strip(), (block[2] or "").lstrip("\n"), block[2] is not None
@@ -109,8 +118,7 @@ class Glue:
         """
         if written.startswith(self.lead):
             return written.removeprefix(self.lead).removesuffix(self.tail)
-        opened = self.prompt[self.prompt.rfind(_BEGIN) :] if self.thinks_in_prompt else ""
-        return opened + written.removesuffix(self.tail)
+        return opened_thoughts(self.prompt) + written.removesuffix(self.tail)
 
     def rebuild(self, texts: Sequence[str], past: str) -> str:
         """Writes a conversation (user, assistant, ..., user) up to where the model answers the last message.
