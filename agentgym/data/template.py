@@ -165,7 +165,7 @@ def _literal(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-class Unsound(Exception):  # noqa: N818 - it never leaves a reduction
+class Unsound(Exception):
     """A template cannot be reduced; says what it does."""
 
 
@@ -204,7 +204,7 @@ def named(
             "(Jinja) in model.template"
         )
     try:
-        template = tokenizer.get_chat_template(tools=list(tools) or None)
+        template = tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] or None)
     except ValueError as error:  # several by name, none of them the default
         why = "has none by the name of default"
         raise _unusable(name, why) from error
@@ -302,7 +302,7 @@ class _Proof:
             raise Unsound(f"leaves the text of {what} out, or writes it otherwise")
         if not history.startswith(opening + first):
             raise Unsound(
-                f"changes what stands before the first answer when the conversation grows{where_they_differ(whole, alone)}"
+                f"changes what stands before the first answer when the conversation grows{differing(whole, alone)}"
             )
         past = history[len(opening + first) :]
         stop = first_control(middle, self._controls)
@@ -363,17 +363,13 @@ class _Proof:
         for count in range(1, len(texts) + 1, 2):
             written, rebuilt = self._text(texts[:count]), glue.rebuild(texts[:count], past)
             if written != rebuilt:
-                return (
-                    f"writes a conversation of {count} messages in another way than by appending{where_they_differ(written, rebuilt)}"
-                )
+                return f"writes a conversation of {count} messages in another way than by appending{differing(written, rebuilt)}"
             if past.startswith(glue.prompt) or count == len(texts):
                 continue
             answered = rebuilt + glue.answer(texts[count]) + glue.stop
             last = self._text(texts[: count + 1], prompt=False)
             if self._lead_of_last(glue) is not None and not last.startswith(answered):
-                return (
-                    f"writes its last answer of {count + 1} messages otherwise than after a prompt{where_they_differ(last, answered)}"
-                )
+                return f"writes its last answer of {count + 1} messages otherwise than after a prompt{differing(last, answered)}"
         return ""
 
 
@@ -383,7 +379,7 @@ def first_control(text: str, controls: Sequence[str]) -> str | None:
     return min(found)[2] if found else None
 
 
-def where_they_differ(written: str, expected: str) -> str:
+def differing(written: str, expected: str) -> str:
     """Where two texts differ first."""
     same = next((i for i, (a, b) in enumerate(zip(written, expected, strict=False)) if a != b), None)
     at = max(0, (min(len(written), len(expected)) if same is None else same) - 12)

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.encoding import Encoder, Piece
 from agentgym.data.template import BLOCK, opened_thoughts
-from agentgym.data.toolglue import Hole, Opening, ToolGlue
+from agentgym.data.toolglue import Hole, Opening
 from agentgym.data.tooltemplate import reduce_tool_template
 from agentgym.data.transcript import TokenSequence, Transcript
 from agentgym.errors import ModelError

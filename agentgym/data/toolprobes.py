@@ -50,7 +50,7 @@ CALLS: Sequence[Mapping[str, Any]] = (
     {},
     {
         "zeta": 2,
-        "alpha": "café ☕ \"quoted\", it's\nnext <b>&",
+        "alpha": 'café ☕ "quoted", it\'s\nnext <b>&',
         "yes": True,
         "nothing": None,
         "ratio": -0.5,
@@ -76,7 +76,22 @@ STAND_IN: Sequence[Schema] = (
 )
 """What is offered as long as nobody knows what will be."""
 
-PROMPTED = ("u", "ucr", "udr", "uhr", "uprq", "ucrq", "uwU", "uvU", "ucrcr", "ucrdr", "ucrhr", "ucrwU", "ucrvU", "uwUcr")
+PROMPTED = (
+    "u",
+    "ucr",
+    "udr",
+    "uhr",
+    "uprq",
+    "ucrq",
+    "uwU",
+    "uvU",
+    "ucrcr",
+    "ucrdr",
+    "ucrhr",
+    "ucrwU",
+    "ucrvU",
+    "uwUcr",
+)
 """Conversations that the model is to go on with."""
 
 ENDED = ("uc", "ud", "uh", "uw", "uv", "ucrc", "ucrd", "ucrh", "ucrw", "ucrv")

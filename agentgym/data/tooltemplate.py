@@ -12,7 +12,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.rendering import Rendered, render
-from agentgym.data.template import Unsound, first_control, named, where_they_differ
+from agentgym.data.template import Unsound, first_control, named, differing
 from agentgym.data.toolglue import Form, Hole, Opening, Pattern, ToolGlue, Writing
 from agentgym.data.toolprobes import (
     CALLS,
@@ -126,7 +126,7 @@ class _Proof:
             raise Unsound("leaves the text of a user message out where tools are offered")
         begun = self._opening + MARKED["u"]
         if not self._text("ucr").startswith(begun):
-            where = where_they_differ(self._text("ucr"), begun)
+            where = differing(self._text("ucr"), begun)
             raise Unsound(f"changes what stands before the first call when the conversation grows{where}")
         if not self._system:
             return Opening("", None, self._opening), after_user
@@ -228,7 +228,7 @@ class _Proof:
             if whole.startswith(prompt) and (mark in whole or not prompted):
                 return whole[len(prompt) :]
             seen = seen or whole
-        raise Unsound(f"begins an answer otherwise than its generation prompt{where_they_differ(seen, prompt)}")
+        raise Unsound(f"begins an answer otherwise than its generation prompt{differing(seen, prompt)}")
 
     def _between_words(self, after_user: str) -> tuple[str, str]:
         """The token that ends an answer without calls, and what stands from there to a later user message.
@@ -268,10 +268,10 @@ class _Proof:
                     continue  # it has its own rules for who may speak
                 raise
             rebuilt = _rebuilt(self._system + letters, opening, glue, texts)
-            if "U" in letters and not written.startswith(self._opening if not texts else ""):
+            if "U" in letters and not written.startswith(_rebuilt(self._system, opening, glue, texts)):
                 continue  # it moves or drops what was said before; a transcript keeps it
             if written != rebuilt and not ("U" in letters and _same_end(written, rebuilt)):
-                where = where_they_differ(written, rebuilt)
+                where = differing(written, rebuilt)
                 return f"writes a conversation with calls of tools in another way than by appending{where}"
         return ""
 
@@ -311,14 +311,13 @@ def _pattern(text: str, holes: Mapping[str, Hole]) -> Pattern:
 def _rebuilt(letters: str, opening: Opening, glue: ToolGlue, texts: int) -> str:
     """Writes a conversation up to where the model answers, from pieces."""
     said = TEXTS[texts]
-    text, behind = "", False
+    text, behind = "" if opening.between is not None else opening.alone or "", False
     names: dict[Hole, str] = {}
     for n, letter in enumerate(letters):
         if letter == "s":
             text += opening.before + glue.writings["s"](said["s"]) + (opening.between or "")
         elif letter in "uU":
-            start = glue.later if letter == "U" else "" if opening.between is not None else opening.alone or ""
-            text += start + glue.writings["u"](said[letter]) + glue.after_user
+            text += (glue.later if letter == "U" else "") + glue.writings["u"](said[letter]) + glue.after_user
             behind = False
         elif letter in "rq":
             pattern = glue.next_result if letter == "q" else glue.first_result
