@@ -363,13 +363,15 @@ class _Proof:
         for count in range(1, len(texts) + 1, 2):
             written, rebuilt = self._text(texts[:count]), glue.rebuild(texts[:count], past)
             if written != rebuilt:
-                return f"writes a conversation of {count} messages in another way than by appending{differing(written, rebuilt)}"
+                where = differing(written, rebuilt)
+                return f"writes a conversation of {count} messages in another way than by appending{where}"
             if past.startswith(glue.prompt) or count == len(texts):
                 continue
             answered = rebuilt + glue.answer(texts[count]) + glue.stop
             last = self._text(texts[: count + 1], prompt=False)
             if self._lead_of_last(glue) is not None and not last.startswith(answered):
-                return f"writes its last answer of {count + 1} messages otherwise than after a prompt{differing(last, answered)}"
+                where = differing(last, answered)
+                return f"writes its last answer of {count + 1} messages otherwise than after a prompt{where}"
         return ""
 
 

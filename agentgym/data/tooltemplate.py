@@ -12,7 +12,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.rendering import Rendered, render
-from agentgym.data.template import Unsound, first_control, named, differing
+from agentgym.data.template import Unsound, differing, first_control, named
 from agentgym.data.toolglue import Form, Hole, Opening, Pattern, ToolGlue, Writing
 from agentgym.data.toolprobes import (
     CALLS,
