@@ -86,7 +86,7 @@ def _envs_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="part", metavar="list | stats | overlap | verify | panel", required=True)
-    sources = "environments (maze, maze:eval), files, run folders or panels; all environments if none is named"
+    sources = "environments (NAME, NAME:eval), files, run folders or panels; all environments if none is named"
 
     def part(name: str, action: Callable[[argparse.Namespace], int | None], summary: str) -> argparse.ArgumentParser:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -112,7 +112,7 @@ def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
     verify = part("verify", _tasks_verify, "check that a panel's tasks are the same on this machine")
     verify.add_argument("panel", nargs="?", default="agenteval-mini", metavar="PANEL", help="default: agenteval-mini")
     panel = part("panel", _tasks_panel, "pin the evaluation tasks of a recipe in a file")
-    panel.add_argument("recipe", metavar="RECIPE", help="a recipe, or a list of tasks such as babyai_test.json")
+    panel.add_argument("recipe", metavar="RECIPE", help="a recipe, or a list of tasks such as NAME_test.json")
     panel.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="changes a setting of the recipe")
     panel.add_argument("--to", type=Path, required=True, metavar="FILE.json", help="the panel")
 
@@ -130,12 +130,12 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
             return each
         what = "trajectory files (Parquet), folders of them, or run folders"
         each.add_argument("sources", nargs="+", type=Path, metavar="FILE", help=what)
-        where = "only these, as in environment=maze,success=true,iteration=2; a key that is there twice may be either"
+        where = "only these, as in environment=NAME,success=true,iteration=2; a key that is there twice may be either"
         each.add_argument("--where", metavar="KEY=VALUE,...", help=where)
         return each
 
     show = part("show", _traj_show, "print conversations")
-    show.add_argument("--item", metavar="ID", help="only this task, as in maze_3")
+    show.add_argument("--item", metavar="ID", help="only this task, as in NAME_3")
     show.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
     part("stats", _traj_stats, "count episodes, successes, turns, tokens and errors")
     export = part("export", _traj_export, "write AgentTraj, or roles and rewards, for other programs")

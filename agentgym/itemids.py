@@ -1,8 +1,7 @@
 """Item ids: how AgentGym's files name tasks, and whether a number means the same task here.
 
-``textcraft_31`` is task 31 of `textcraft`; ``lmrlgym_maze_19`` and ``tool_sheet_3`` carry the name of a collection
-before that of the environment. ALFWorld's training ids name files and SearchQA's the data set a question is from: both
-name a task, but no number.
+``NAME_31`` is task 31 of an environment; some carry the name of a collection before that of the environment. Others
+name a file or the data set that a question is from, but no number (`EnvSpec.item_ids`).
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class ItemId:
 
     @property
     def key(self) -> str:
-        """The same for every way to write this id: ``maze_19`` for ``lmrlgym_maze_19``."""
+        """The same for every way to write this id: ``NAME_19`` for ``COLLECTION_NAME_19``."""
         return self.text if self.index is None else f"{self.environment}_{self.index}"
 
 

@@ -1,9 +1,9 @@
 """Task panels: files that pin which tasks are measured, and what these tasks look like on every machine.
 
 A panel names per environment its version, the tasks with a hash of each first observation, and a few *goldens*: what
-the expert did in a task, with a hash of every answer and the final score. `panels/` holds the panels that ship with
-agentgym. A plain AgentEval list (``[{"item_id": "babyai_1804"}, ...]``), or a folder of them, is a panel as well: it
-pins the tasks only, and its numbers are those of the original environments.
+the expert did in a task, with a hash of every answer and the final score. Each folder of `envpool.envs` holds its part
+of the panels that ship. A plain AgentEval list (``[{"item_id": "NAME_1804"}, ...]``), or a folder of them, is a panel
+as well: it pins the tasks only, and its numbers are those of the original environments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata, resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from agentgym.errors import DataError
 from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
 from envpool.errors import did_you_mean
-from envpool.registry import is_installed
+from envpool.registry import is_installed, shipped
 
 GOLDENS = 8
 """How many goldens a new panel holds per environment that has an expert; one a task where all tasks begin alike."""
@@ -129,22 +131,39 @@ def hash_of(text: str) -> str:
 
 
 def panels() -> list[str]:
-    """The names of the panels that ship with agentgym."""
-    folder = resources.files("agentgym") / "panels"
-    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+    """The names of the panels that ship with the environments."""
+    return sorted({file.name.removesuffix(".json") for files in _shipped().values() for file in files})
+
+
+@cache
+def _shipped() -> Mapping[str, Sequence[Traversable]]:
+    """The panel files in the folders of the environments, by environment: each holds that one's part."""
+    folders = {name: resources.files(f"envpool.envs.{name}") / "panels" for name in sorted(shipped())}
+    return {name: list(folder.iterdir()) for name, folder in folders.items() if folder.is_dir()}
+
+
+def _assembled(name: str) -> Panel:
+    found = [
+        _panel(name, _json(file, name))
+        for files in _shipped().values()
+        for file in files
+        if file.name == f"{name}.json"
+    ]
+    return Panel(name, {environment: part for panel in found for environment, part in panel.environments.items()})
 
 
 def load_panel(name: str) -> Panel:
     """Reads a panel.
 
     Args:
-        name: that of a panel that ships with agentgym, else a panel file, an AgentEval list, or a folder of such lists.
+        name: that of a panel that ships with the environments, else a panel file, an AgentEval list, or a folder of
+            such lists.
 
     Raises:
         DataError: there is none, or it cannot be read.
     """
     if name in panels():
-        return _panel(name, _json(resources.files("agentgym") / "panels" / f"{name}.json", name))
+        return _assembled(name)
     path = Path(name)
     if path.is_dir():
         files = sorted(path.glob("*.json"))

@@ -224,7 +224,7 @@ def _unknown(environment: str | None) -> list[str]:
     try:
         told = "" if environment is None else check_environment(environment)
     except ValueError as error:
-        raise DataError(f"--environment: {error}: write it like maze") from error
+        raise DataError(f"--environment: {error}: write one of `agentgym envs`") from error
     return [told] if told else []
 
 

@@ -513,7 +513,9 @@ def test_the_environment_of_records_can_be_named(tmp_path, monkeypatch, capsys):
     assert main(["traj", "import", "a.json", "--to", "b.parquet", "--environment", "mazes"]) == 0
     assert "there is no environment 'mazes' here; did you mean 'maze'?" in capsys.readouterr().out
     assert main(["traj", "import", "a.json", "--to", "c.parquet", "--environment", "No Name"]) == 2
-    assert "--environment: 'No Name' is no name of an environment: write it like maze" in capsys.readouterr().err
+    assert (
+        "--environment: 'No Name' is no name of an environment: write one of `agentgym envs`" in capsys.readouterr().err
+    )
     assert not Path("c.parquet").exists()
 
 

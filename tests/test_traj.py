@@ -282,7 +282,7 @@ def test_an_export_that_fails_leaves_nothing_behind():
         ("traj stats a.parquet --where success=perhaps", "success=perhaps: 'perhaps' is no Boolean"),
         ("traj stats a.parquet --where index=one", "index=one: 'one' is no Int64"),
         ("traj stats a.parquet --where turns=2", "episodes have no 'turns'"),
-        ("traj stats a.parquet --where maze", "--where 'maze' is not written like environment=maze,success=true"),
+        ("traj stats a.parquet --where maze", "--where 'maze' is not written like environment=NAME,success=true"),
         ("traj show a.parquet --item=", "no episode matches item_id="),
         ("traj show a.parquet -n 0", "-n 0: at least one episode"),
         ("traj show a.parquet -n -5", "-n -5: at least one episode"),

@@ -2,8 +2,8 @@
 
 A source is written as one of
 
-    maze                 all tasks of an environment; `maze:eval` those of a split
-    babyai_test.json     an AgentTraj or AgentEval file, or a list of rollouts (.json, .jsonl)
+    NAME                 all tasks of an environment; `NAME:eval` those of a split
+    NAME_test.json       an AgentTraj or AgentEval file, or a list of rollouts (.json, .jsonl)
     expert.parquet       trajectories, or a list that `agentgym tasks list --to` wrote (.parquet, .jsonl)
     runs/agentevol       a run folder: all its trajectories
     AgentEval/           any other folder, or a data set as in hf://AgentGym/AgentEval: all such files in it
@@ -84,7 +84,7 @@ def read_source(name: str, tell: Callable[[str], None], *, trust: bool = False) 
     choices = [*environments(), *panels(), *beside]
     raise DataError(
         f"there is no environment, file, folder or panel {name!r}{did_you_mean(name, choices)} "
-        "(write e.g. maze, maze:eval, babyai_test.json or runs/agentevol)"
+        "(write the name of an environment, NAME:eval, NAME_test.json or runs/agentevol)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which episodes of trajectory files: `environment=maze,success=true`, as the user writes it and as polars asks it."""
+"""Which episodes of trajectory files: `environment=NAME,success=true`, as the user writes it and as polars asks it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def filters(words: str | None) -> dict[str, list[str]]:
-    """Reads ``environment=maze,success=true``; a column that is named twice may hold either.
+    """Reads ``environment=NAME,success=true``; a column that is named twice may hold either.
 
     Raises:
         DataError: it is not written so.
@@ -30,7 +30,7 @@ def filters(words: str | None) -> dict[str, list[str]]:
     for word in words.split(",") if words else []:
         name, equals, value = word.partition("=")
         if not equals or not name.strip():
-            raise DataError(f"--where {words!r} is not written like environment=maze,success=true")
+            raise DataError(f"--where {words!r} is not written like environment=NAME,success=true")
         where.setdefault(name.strip(), []).append(value.strip())
     return where
 

@@ -36,12 +36,12 @@ from agentgym.evaluation.tables import (
 )
 from agentgym.evaluation.why import Told, looked_at, why_lines, why_markdown
 from agentgym.settings import Recipe
-from envpool import Trajectory, get_spec
+from envpool import Trajectory, environments, get_spec
 
 TITLE = "% of held-out tasks solved [95 % interval]"
 """What stands above the table."""
 
-PACKAGES = ("agentgym-lightning", "torch", "lightning", "transformers", "peft", "trio", "polars", "minigrid")
+PACKAGES = ("agentgym-lightning", "torch", "lightning", "transformers", "peft", "trio", "polars")
 """The packages whose versions a report names."""
 
 
@@ -353,9 +353,10 @@ def _unfinished(label: str, played: Played) -> list[str]:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of Python and of those `PACKAGES` that are installed."""
+    """The versions of Python, and of those packages that decide what a run does which are installed."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    worlds = {package for name in environments() for package in get_spec(name).packages}
+    for package in [*PACKAGES, *sorted(worlds)]:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

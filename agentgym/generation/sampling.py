@@ -51,7 +51,7 @@ def random_numbers(*key: int | str, count: int) -> list[float]:
     One stream per answer, keyed by seed, task, sample and position, makes samples independent of the batch.
 
     Args:
-        key: what names the stream, as in ``(seed, "maze_3", 0, 120)``.
+        key: what names the stream, as in ``(seed, "textcraft_3", 0, 120)``.
         count: how many.
     """
     rng = random.Random("\0".join(map(str, key)))  # seeded with a hash of the whole text
