@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agentgym.data.agenttraj import write_messages, write_record, write_rollout
+from agentgym.data.exports import write_messages, write_record, write_rollout
 from agentgym.errors import DataError
 from envpool import Trajectory
 from envpool.errors import did_you_mean
@@ -101,6 +101,8 @@ def not_written(trajectory: Trajectory, form: Form, tokens: bool) -> Iterator[st
     """
     if form == Form.agenttraj and any(turn.completion.reasoning for turn in trajectory.turns):
         yield "have thoughts beside their answers, which AgentTraj has no place for: they are not in the file"
+    if form == Form.agenttraj and trajectory.tools:
+        yield "were offered tools as data, which AgentTraj's trainers do not read: add --as messages, to a .jsonl file"
     if form == Form.messages and not tokens and not all(turn.learned for turn in trajectory.turns):
         yield (
             "have answers that are not learned from (loss: false), which TRL does not see: --tokenizer MODEL writes "

@@ -163,7 +163,7 @@ async def _play(record: _Record, session: Session, episode: Episode, policy: Pol
 async def _take_turn(
     place: str, record: _Record, completion: Completion, asked: float, session: Session, rules: Rules
 ) -> bool:
-    """Sends the actions of a completion, or answers with the correction if it holds none. Returns whether it is over."""
+    """Sends the actions of a completion, or answers with the correction if it holds none; tells whether it is over."""
     policy_seconds = trio.current_time() - asked
     try:
         parsed = _read_answer(completion, rules)

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgym.data import store
-from agentgym.data.agenttraj import ACKNOWLEDGEMENT, environment_in, read_record, task_of, write_record, write_rollout
+from agentgym.data.agenttraj import environment_in, read_record, task_of
+from agentgym.data.exports import ACKNOWLEDGEMENT, write_record, write_rollout
 from agentgym.data.imports import QUARANTINE, Imported, check_any, import_files, write_quarantine
 from agentgym.data.sources import find
 from agentgym.errors import DataError

@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 
 from agentgym.cli import main
 from agentgym.data import footer, store, stream
-from agentgym.data.agenttraj import read_record, write_messages, write_rollout
+from agentgym.data.agenttraj import read_record
+from agentgym.data.called import write_call
+from agentgym.data.exports import write_messages, write_rollout
 from agentgym.data.imports import Imported, import_files
 from agentgym.data.marks import LEARNED, MASKED
-from agentgym.data.messages import SPEAKERS, THOUGHTS, write_call
+from agentgym.data.messages import SPEAKERS, THOUGHTS
 from agentgym.errors import DataError, RecipeError
 from agentgym.learn import weight
 from agentgym.settings import Reward
 from envpool import Completion, StopReason, Task, Trajectory, Turn, get_spec
-from envpool.formats import FunctionCalling
+from envpool.formats import format_for
 
 UP = "Thought:\nIt is free.\n\nAction:\nmove up"
 ASKED = {"role": "user", "content": "You are at 1,2."}
@@ -66,6 +68,7 @@ def test_an_answer_says_that_it_was_cut(key: str) -> None:
 
 
 CALL = {"name": "move", "arguments": {"direction": "up"}}
+FLY = {"name": "fly", "arguments": {}}  # none of the maze's tools
 AS_TEXT = {"name": "move", "arguments": '{"direction": "up"}'}
 
 
@@ -87,15 +90,15 @@ AS_TEXT = {"name": "move", "arguments": '{"direction": "up"}'}
 def test_a_call_is_part_of_the_answer_as_the_format_function_calling_writes_it(message, thought):
     asked = {"from": "human", "value": "You are at 1,2."} if "from" in message else ASKED
     (turn,) = read(record(asked, message)).turns
-    assert turn.completion.text == FunctionCalling(get_spec("maze").tools).render(thought, "move up")
+    assert turn.completion.text == format_for("function_calling", get_spec("maze")).render(thought, "move up")
     assert (turn.action, turn.learned) == ("move up", True)
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (answer(None, tool_calls=[CALL, CALL]), "message 1 makes 2 calls at once, and a turn is one action"),
-        (answer("x", tool_calls=[CALL], function_call=CALL), "makes 2 calls at once"),
+        (answer(None, tool_calls=[CALL, FLY]), "message 1 makes 2 calls at once, and a turn is one action"),
+        (answer("x", tool_calls=[CALL], function_call=FLY), "makes 2 calls at once"),
         (answer(None, tool_calls=[{"function": {"arguments": "{}"}}]), "a call without the name of a function"),
         (answer(None, tool_calls=[{"name": "move", "arguments": "up"}]), "arguments that are no JSON object"),
         (answer(None, tool_calls="x"), "'tool_calls' of message 1 is no JSON"),
@@ -580,7 +583,7 @@ def test_a_file_that_unpacks_to_far_more_than_it_is_is_refused_before_it_is(tmp_
     assert "split it into files of fewer rows" in imported.quarantined[0].reason
     with pytest.raises(DataError, match=r"bomb\.parquet would take about"):
         store.read([path])
-    assert footer.values(path.read_bytes()) == 100_000 * 40
+    assert footer.values(path.read_bytes()) == 100_000 * 49
     assert len(import_files([bomb(tmp_path / "small.parquet", 300)]).trajectories) == 300
 
 

@@ -135,6 +135,9 @@ CUT_SHORT = {
     "a call": ("function_calling", '{"name": "act", "arguments": {"action": "move up"}}', "move up"),
     "half a call": ("function_calling", '{"name": "act", "arguments": {"action": "mo', None),
     "code that is closed": ("code_as_action", '```python\nact(action="move up")\n```\n', "move up"),
+    "a native call": ("native", '<tool_call>{"name": "act", "arguments": {"action": "move up"}}', "move up"),
+    "half a native call": ("native", '<tool_call>{"name": "act", "arguments": {"action": "mo', None),
+    "a parameter that may go on": ("native", "<function=act><parameter=action>move up</parameter>", None),
 }
 
 

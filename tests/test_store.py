@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agentgym.data import store
 from agentgym.data.atomic import write_atomically, write_gradually
 from agentgym.errors import DataError, RunError
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+from envpool.types import Call, Completion, StopReason, Task, Trajectory, Turn
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 numbers = st.floats(allow_nan=False)
@@ -30,7 +30,25 @@ def several(elements):
 
 
 completions = st.builds(Completion, texts, several(whole), several(numbers))
-turns = st.builds(Turn, completions, st.none() | texts, texts, numbers, st.booleans(), numbers, numbers)
+json_values = st.recursive(
+    st.none() | st.booleans() | texts | numbers | whole,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+calls = st.builds(Call, texts, st.dictionaries(texts, json_values, max_size=2))
+turns = st.builds(
+    Turn,
+    completions,
+    st.none() | texts,
+    texts,
+    numbers,
+    st.booleans(),
+    numbers,
+    numbers,
+    st.lists(calls, max_size=2).map(tuple),
+    st.lists(texts, max_size=2).map(tuple),
+    st.dictionaries(texts, texts | numbers | whole, max_size=2),
+)
 trajectories = st.builds(
     Trajectory,
     task=st.builds(Task, texts, whole),
@@ -47,6 +65,7 @@ trajectories = st.builds(
     seconds=numbers,
     item=st.none() | texts.map("id {}".format),
     acknowledgement=st.none() | texts,
+    tools=st.lists(st.dictionaries(texts, json_values, max_size=2), max_size=2).map(tuple),
 )
 
 
@@ -99,6 +118,8 @@ def test_a_fingerprint_sees_every_change_but_those_of_time():
         *(episode(**change) for change in ({"sample": 1}, {"prompt": "Stay."}, {"success": False}, {"score": 0.5})),
         *(episode(**change) for change in ({"item": "the third"}, {"acknowledgement": "OK"}, {"policy": "me"})),
         *(changed(**change) for change in ({"learned": False}, {"action": None}, {"observation": "?"}, {"score": 2.0})),
+        episode(tools=({"type": "function"},)),
+        *(changed(**change) for change in ({"calls": (Call("up", {}),)}, {"results": ("a", "b")}, {"info": {"a": 1}})),
         changed(completion=Completion("Action:\nup", (5, 6, 8), (-0.5, -0.25, 0.0))),
         changed(completion=Completion("Action:\nup", (5, 6, 7), (-0.5, -0.25, -0.1))),
     ]
@@ -168,7 +189,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from agentgym.data import store
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+from envpool.types import Call, Completion, StopReason, Task, Trajectory, Turn
 
 folder, writer = Path(sys.argv[1]), int(sys.argv[2])
 turn = Turn(Completion("up"), "up", "", 1.0)
@@ -234,7 +255,7 @@ def test_a_scan_reads_only_the_files_and_columns_that_a_question_needs(tmp_path)
         spoil(path)
     question = store.scan(tmp_path).filter(pl.col("iteration") == 1).select("item_id", "score")
     assert "SELECTION" in question.explain()
-    assert "PROJECT 3/19 COLUMNS" in question.explain()
+    assert "PROJECT 3/20 COLUMNS" in question.explain()
     assert question.collect().height == 10
     with pytest.raises(DataError, match="its checksum is another"):
         store.read(store.files(tmp_path))

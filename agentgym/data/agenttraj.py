@@ -22,34 +22,37 @@ or messages); `messages.py` reads a message in any spelling. What a record becom
   its place in its file.
 - Other fields of a record are not kept; which ones they are is reported.
 
-`write_record` gives AgentTraj's spelling back, for whatever was read from it message by message.
+- Where a record declares ``tools`` and calls one of them, they were offered as data, and the trajectory holds calls as
+  data (`offered.py`); otherwise calls are text.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_conversation, weighs
 from agentgym.data.marks import marks_of
-from agentgym.data.messages import Message, check_whole, says
+from agentgym.data.messages import check_whole, says
 from agentgym.data.scores import check_score
 from agentgym.itemids import ItemId, read_item_id
 from envpool import environments, get_spec
 from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
-from envpool.types import Completion, StopReason, Task, Trajectory, Turn
+from envpool.native import NAME as NATIVE
+from envpool.native import offered
+from envpool.syntaxes import split
+from envpool.tools import WITH_INPUT
+from envpool.types import Call, Completion, Schema, StopReason, Task, Trajectory, Turn
 
 NAME = "agenttraj"
 """Policy and version of what was read from a record that names none."""
-
-ACKNOWLEDGEMENT = "OK, I will do as you say."
-"""What an agent that was never asked to acknowledge its instructions says in a file of a format that wants it."""
 
 ITEM_IDS = ("item_id", "id", "task_id", "example_id", "instance_id", "uid", "index")
 """Keys under which data sets name a task, the first one that is there."""
@@ -59,7 +62,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
 _COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _FILE_NAME = re.compile(rf"{_COLLECTION}({_NAME.pattern})[_-](?:train|test|eval|traj)(?![a-z]).*")
-_REASONING = re.compile(r"<think>\n(.*?)\n</think>\n\n(.*)", re.DOTALL)
+REASONING = re.compile(r"<think>\n(.*?)\n</think>\n\n(.*)", re.DOTALL)
 
 
 def read_record(
@@ -96,7 +99,7 @@ def read_record(
     reward, stop = _reward(record), _stop(record)
     score = reward if stop.by_itself else None
     learned = weighs(record)
-    conversation = read_conversation(record, remarks)
+    conversation = read_conversation(record, remarks, _schemas(task.environment))
     if score is not None:
         check_score(task.environment, score)
     remarks.update(f"have a key {name[:60]!r} that is not read" for name in _not_read(record, key))
@@ -115,6 +118,7 @@ def read_record(
         version=NAME if (version := _word(record, "version")) is None else version,
         item=item,
         acknowledgement=conversation.acknowledgement,
+        tools=conversation.tools,
     )
     samples[task] += 1
     return trajectory
@@ -130,88 +134,6 @@ def _not_read(record: Mapping[str, Any], item_id: str) -> Iterator[str]:
     if isinstance(record.get("label"), bool):
         known.add("label")
     return (name for name in record if name not in known and says(record[name]))
-
-
-def write_record(trajectory: Trajectory) -> dict[str, Any]:
-    """Makes a record of AgentTraj, which its trainers read. The last observation, which nobody answered, is left out.
-
-    What this project played itself begins as they expect it: the prompt, an acknowledgement, the first observation.
-    """
-    conversation = [
-        {
-            "from": "gpt" if message.role == "assistant" else "human",
-            "loss": message.learned,
-            "value": message.text,
-        }
-        for message in _conversation(trajectory)
-    ]
-    return {"conversations": conversation, "item_id": trajectory.item_id}
-
-
-def write_rollout(trajectory: Trajectory) -> dict[str, Any]:
-    """Makes a record with roles, as those of models behind an API: with reward, last observation and where it is from.
-
-    The first message is instructions and first observation, as it was played; ``instructions`` says where the former
-    end. Reasoning without a word stays in the answer: others write an empty ``reasoning_content`` for none at all.
-    """
-    conversation: list[dict[str, Any]] = []
-    for message, turn in _said(trajectory):
-        if turn is None:
-            conversation.append(message)
-            continue
-        reasoning = _REASONING.fullmatch(turn.completion.text)
-        if reasoning and reasoning[1]:
-            message |= {"content": reasoning[2], "reasoning_content": reasoning[1]}
-        conversation.append({**message, **({} if turn.learned else {"loss": False}), **_beside(turn)})
-    if trajectory.turns and trajectory.turns[-1].observation:
-        conversation.append({"role": "user", "content": trajectory.turns[-1].observation})
-    return {"conversations": conversation, **_facts(trajectory)}
-
-
-def write_messages(trajectory: Trajectory) -> dict[str, Any]:
-    """Makes a record with ``messages``, as TRL and others learn from; it says all that `read_record` can read.
-
-    The messages are those that a model reads and writes here, up to the last answer: thoughts are in its text. Of
-    every answer ``loss`` says whether it is learned from, and ``token_ids`` and ``logprobs`` what was sampled.
-    """
-    messages: list[dict[str, Any]] = []
-    for message, turn in _said(trajectory):
-        if turn is not None:
-            ids, logprobs = turn.completion.token_ids, turn.completion.logprobs
-            message["loss"] = turn.learned
-            message |= {} if ids is None else {"token_ids": list(ids)}
-            message |= {} if logprobs is None else {"logprobs": list(logprobs)}
-            message |= _beside(turn)
-        messages.append(message)
-    last = trajectory.turns[-1].observation if trajectory.turns else ""
-    return {"messages": messages, **({"last_observation": last} if last else {}), **_facts(trajectory)}
-
-
-def _said(trajectory: Trajectory) -> Iterator[tuple[dict[str, Any], Turn | None]]:
-    """The messages as they are played, and the turns of those that are answers."""
-    for number, message in enumerate(trajectory.messages):
-        yield {"role": message.role, "content": message.content}, trajectory.turns[number // 2] if number % 2 else None
-
-
-def _beside(turn: Turn) -> dict[str, Any]:
-    reasoning, cut = turn.completion.reasoning, turn.completion.cut
-    return {**({"reasoning_beside": reasoning} if reasoning else {}), **({"cut": True} if cut else {})}
-
-
-def _facts(trajectory: Trajectory) -> dict[str, Any]:
-    acknowledgement = trajectory.acknowledgement
-    return {
-        "instructions": trajectory.prompt,
-        **({} if acknowledgement is None else {"acknowledgement": acknowledgement}),
-        "item_id": trajectory.item_id,
-        "reward": trajectory.score,
-        "success": None if trajectory.success is None else int(trajectory.success),
-        "environment": trajectory.task.environment,
-        "version": trajectory.version,
-        "policy": trajectory.policy,
-        "stop": str(trajectory.stop),
-        "error": trajectory.error,
-    }
 
 
 def task_of(item_id: object, environment: str | None = None, otherwise: str | None = None) -> tuple[Task, str | None]:
@@ -332,19 +254,55 @@ def _turns(conversation: Conversation, environment: str, score: float | None, le
     if score is not None:
         scores[-1] = score
     return tuple(
-        Turn(
-            Completion(answer.text, answer.token_ids, answer.logprobs, answer.beside, answer.cut),
-            _action(answer.text, environment),
-            observation,
-            reached,
-            learned and answer.learned is not False,
-        )
-        for answer, observation, reached in zip(conversation.answers, conversation.observations, scores, strict=True)
+        _turn(conversation, number, environment, reached, learned and conversation.answers[number].learned is not False)
+        for number, reached in enumerate(scores)
     )
 
 
+def _turn(conversation: Conversation, number: int, environment: str, score: float, learned: bool) -> Turn:
+    answer, results = conversation.answers[number], conversation.results[number]
+    text, calls = answer.text, tuple[Call, ...]()
+    if conversation.tools:
+        text = answer.called.text if answer.called else answer.text
+        calls = answer.called.calls if answer.called else split(text, conversation.tools).calls
+    if conversation.tools and answer.carried:
+        action = answer.carried.action
+    elif conversation.tools:
+        action = _carried_out(text, calls, len(results), environment)
+    else:
+        action = _action(text, environment)
+    return Turn(
+        Completion(text, answer.token_ids, answer.logprobs, answer.beside, answer.cut),
+        action,
+        conversation.observations[number],
+        score,
+        learned,
+        calls=calls,
+        results=results,
+        info=answer.carried.info if answer.carried else {},
+    )
+
+
+def _carried_out(text: str, calls: Sequence[Call], known: int, environment: str) -> str | None:
+    """The text of the calls that were carried out; None if they cannot have been."""
+    if environment not in environments():
+        texts = [f"{call.tool} {WITH_INPUT} {json.dumps(dict(call.arguments), ensure_ascii=False)}" for call in calls]
+        return "\n".join(texts[: known or len(texts)]) or None
+    try:
+        parsed = format_for(NATIVE, get_spec(environment)).parse(text)
+    except MalformedAction:
+        return None
+    return "\n".join(parsed.texts[: known or len(parsed.texts)])
+
+
+@lru_cache(maxsize=64)
+def _schemas(environment: str) -> Sequence[Schema]:
+    """The tools of an environment; none where it is not known."""
+    return offered(format_for(NATIVE, get_spec(environment))) if environment in environments() else ()
+
+
 def _action(text: str, environment: str) -> str | None:
-    reasoning = _REASONING.fullmatch(text)
+    reasoning = REASONING.fullmatch(text)
     for form in _formats(environment):
         try:
             return form.parse(reasoning[2] if reasoning else text).action
@@ -360,18 +318,4 @@ def _formats(environment: str) -> tuple[ActionFormat, ...]:
 
 @lru_cache(maxsize=64)
 def _formats_of(environment: str) -> tuple[ActionFormat, ...]:
-    return tuple(format_for(name, get_spec(environment)) for name in FORMATS)
-
-
-def _conversation(trajectory: Trajectory) -> Iterator[Message]:
-    """What was said, from the prompt to the last answer."""
-    said, turns = trajectory.acknowledgement, trajectory.turns
-    # Without an acknowledgement, a first answer that is not learned from would be read as one.
-    if said is not None or trajectory.prompt or (turns and not turns[0].learned):
-        yield Message("user", trajectory.prompt)
-        yield Message("assistant", ACKNOWLEDGEMENT if said is None else said, False)
-    observation = trajectory.observation
-    for turn in turns:
-        yield Message("user", observation)
-        yield Message("assistant", turn.completion.text, turn.learned)
-        observation = turn.observation
+    return tuple(format_for(name, get_spec(environment)) for name in FORMATS if name != NATIVE)

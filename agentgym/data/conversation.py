@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentgym.data.called import parsed
 from agentgym.data.marks import marks_of, read_mark
-from agentgym.data.messages import Message, check_whole, parsed, read_message
+from agentgym.data.messages import Message, check_whole, read_message
+from agentgym.data.offered import functions_told, offered
+from envpool.types import Schema
 
 LISTS = ("conversations", "messages", "conversation")
 """Keys under which a record keeps its messages."""
@@ -17,7 +19,9 @@ LISTS = ("conversations", "messages", "conversation")
 PAIRS = (("prompt", "completion"), ("prompt", "response"))
 """Keys of a prompt and of the answer to it: texts, or messages."""
 
-READ = frozenset({*LISTS, "system", "tools", "functions", "instructions", "acknowledgement", "last_observation"})
+READ = frozenset(
+    {*LISTS, "system", "tools", "functions", "instructions", "acknowledgement", "last_observation", "last_results"}
+)
 """Keys of a record that are read here, besides those of `PAIRS`."""
 
 _SHAPES = {
@@ -53,6 +57,8 @@ class Conversation:
         observation: the first observation.
         answers: what the agent did, at least once.
         observations: what each answer caused; empty where nothing is recorded.
+        results: what each of several calls of an answer caused.
+        tools: the tools that were offered as data; empty if calls are text.
     """
 
     prompt: str
@@ -60,14 +66,17 @@ class Conversation:
     observation: str
     answers: list[Message]
     observations: list[str]
+    results: list[tuple[str, ...]]
+    tools: tuple[Schema, ...] = ()
 
 
-def read_conversation(record: Mapping[str, Any], remarks: set[str]) -> Conversation:
+def read_conversation(record: Mapping[str, Any], remarks: set[str], environment: Sequence[Schema] = ()) -> Conversation:
     """Reads the conversation of a record.
 
     Args:
         record: what JSON gave.
         remarks: gets what a user should know: keys that hold something and are not read.
+        environment: the tools of its environment.
 
     Raises:
         ValueError: there is none, or something about it cannot be read; says what.
@@ -77,22 +86,61 @@ def read_conversation(record: Mapping[str, Any], remarks: set[str]) -> Conversat
     for number in range(told):  # answers within a prompt are examples, and are not learned from
         if messages[number].role == "assistant":
             messages[number] = replace(messages[number], learned=False)
+    tools = offered(record, messages, environment)
+    if not tools:
+        _check_one_call(messages)
     before = [message.text for message in messages[: _leading(messages)]]
     asked = [_system(record)] if _system(record) and _system(record) not in before else []
-    before = [*asked, *before, *_tools(record)]
+    before = [*asked, *before, *([] if tools else functions_told(record))]
     spoken = messages[_leading(messages) :]
     first = len(messages) - len(spoken)
     said, answers = _alternate(spoken, first)
     if isinstance(record.get("instructions"), str):
-        return _as_written(record, before, said, answers)
+        return _as_written(record, before, said, answers, tools)
+    opening = [message.text for message in said[0]]
     acknowledges = bool(answers) and _acknowledges(given, messages, first + len(said[0]), bool(before))
     if len(answers) < 1 + acknowledges:
         raise ValueError("the conversation holds no turn")
-    *instructions, observation = said[1] if acknowledges else said[0]
-    prompt = "\n\n".join([*before, *(said[0] if acknowledges else []), *instructions])
+    *instructions, observation = [message.text for message in said[1]] if acknowledges else opening
+    prompt = "\n\n".join([*before, *(opening if acknowledges else []), *instructions])
     acknowledgement = answers[0].text if acknowledges else None
     said, answers = said[1 + acknowledges :], answers[acknowledges:]
-    return Conversation(prompt, acknowledgement, observation, answers, ["\n\n".join(texts) for texts in said])
+    heard = [_heard(answer, messages) for answer, messages in zip(answers, said, strict=True)]
+    return Conversation(
+        prompt,
+        acknowledgement,
+        observation,
+        answers,
+        [observed for observed, _ in heard],
+        [results if tools else () for _, results in heard],
+        tools,
+    )
+
+
+def _check_one_call(messages: Sequence[Message]) -> None:
+    """Makes sure that no answer makes several calls, where they are text."""
+    for number, message in enumerate(messages):
+        if message.called and len(message.called.calls) > 1:
+            cure = "write them as turns of their own, with what each was answered"
+            makes = f"message {number} makes {len(message.called.calls)} calls at once"
+            raise ValueError(f"{makes}, and a turn is one action: {cure}")
+
+
+def _heard(answer: Message, messages: Sequence[Message]) -> tuple[str, tuple[str, ...]]:
+    """What came back for an answer: all of it, and for each of several calls."""
+    given = [result for message in messages for result in message.results]
+    texts = [message.text for message in messages if not message.results]
+    calls = len(answer.called.calls) if answer.called else len(given)
+    if len(given) < 2 or not calls:
+        return "\n\n".join(message.text for message in messages), ()
+    if answer.called and {name for name, _ in given} <= set(answer.called.ids) - {""}:
+        given.sort(key=lambda result: answer.called.ids.index(result[0]) if answer.called else 0)
+    results = [text for _, text in given]
+    if answer.carried and answer.carried.action is None:
+        return results[0], ()  # the correction, once for each call
+    kept = min(len(results), calls) - 1
+    results = [*results[:kept], "\n\n".join([*results[kept:], *texts])]
+    return "\n\n".join(results), tuple(results) if len(results) > 1 else ()
 
 
 def _given(record: Mapping[str, Any]) -> tuple[list[Any], int]:
@@ -156,26 +204,13 @@ def _system(record: Mapping[str, Any]) -> str:
     return system or ""
 
 
-def _tools(record: Mapping[str, Any]) -> list[str]:
-    """The declared functions, which chat templates write into the instructions."""
-    tools = next((record[key] for key in ("tools", "functions") if record.get(key)), None)
-    if isinstance(tools, str):
-        tools = parsed(tools) if parsed(tools) is not None else [tools]
-    if not tools:
-        return []
-    each = tools if isinstance(tools, list) else [tools]
-    functions = [tool["function"] if isinstance(tool, dict) and "function" in tool else tool for tool in each]
-    lines = [text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in functions]
-    return ["\n".join(["The functions are:", *lines])]
-
-
-def _alternate(messages: Sequence[Message], first: int) -> tuple[list[list[str]], list[Message]]:
+def _alternate(messages: Sequence[Message], first: int) -> tuple[list[list[Message]], list[Message]]:
     """What is said before each answer and behind the last one, and the answers."""
-    said: list[list[str]] = [[]]
+    said: list[list[Message]] = [[]]
     answers: list[Message] = []
     for number, message in enumerate(messages, start=first):
         if message.role == "user":
-            said[-1].append(message.text)
+            said[-1].append(message)
             continue
         if message.role == "system":
             raise ValueError(f"message {number} is from 'system', which speaks first or never")
@@ -198,23 +233,31 @@ def _acknowledges(given: Sequence[Any], messages: Sequence[Message], number: int
 
 
 def _as_written(
-    record: Mapping[str, Any], before: Sequence[str], said: Sequence[Sequence[str]], answers: list[Message]
+    record: Mapping[str, Any],
+    before: Sequence[str],
+    said: Sequence[Sequence[Message]],
+    answers: list[Message],
+    tools: tuple[Schema, ...],
 ) -> Conversation:
-    """What `write_rollout` and `write_messages` wrote: the first message is instructions and first observation."""
-    prompt, opening = record["instructions"], "\n\n".join(said[0])
-    start = f"{prompt}\n\n" if prompt else ""
+    """What `exports` wrote: instructions and first observation are one message, or two if tools are offered as data."""
+    prompt, opening = record["instructions"], "\n\n".join(message.text for message in said[0])
+    start = f"{prompt}\n\n" if prompt and not tools else ""
     acknowledgement, last = record.get("acknowledgement"), record.get("last_observation")
     if not answers:
         raise ValueError("the conversation holds no turn")
-    if before or not opening.startswith(start):
+    if list(before) != ([prompt] if prompt and tools else []) or not opening.startswith(start):
         raise ValueError("the first message does not begin with the record's 'instructions'")
     if not isinstance(acknowledgement, str | None) or not isinstance(last, str | None):
         raise ValueError("'acknowledgement' or 'last_observation' of the record is of a wrong type")
     for text in (prompt, acknowledgement or "", last or ""):
         check_whole(text, "the record")
-    observations = ["\n\n".join(texts) for texts in said[1:]]
+    heard = [_heard(answer, messages) for answer, messages in zip(answers, said[1:], strict=True)]
+    observations, results = [observed for observed, _ in heard], [each if tools else () for _, each in heard]
     observations[-1] = observations[-1] or last or ""
-    return Conversation(prompt, acknowledgement, opening.removeprefix(start), answers, observations)
+    listed = record.get("last_results")
+    if isinstance(listed, list) and all(isinstance(each, str) for each in listed):
+        results[-1] = tuple(listed)
+    return Conversation(prompt, acknowledgement, opening.removeprefix(start), answers, observations, results, tools)
 
 
 def weighs(record: Mapping[str, Any]) -> bool:

@@ -7,7 +7,8 @@ besides is named, never dropped without a word: it raises, or its key is reporte
 - Thoughts (`THOUGHTS`, parts of type ``thinking``) go before the answer, between ``<think>`` and ``</think>``, once.
 - A call of a tool (``tool_calls``, ``function_call``, parts of type ``tool_use``, speaker ``function_call``) becomes
   the text of the answer, as the format `function_calling` writes it: ``{"thought": ..., "name": ..., "arguments":
-  {...}}``. What tools answer is an observation.
+  {...}}``; `Message.called` holds it as data, for records whose tools are offered as data. What tools answer is an
+  observation.
 - A mark (`marks.py`) says whether an answer is learned from, and an ending (`ENDINGS`) whether it was cut.
 """
 
@@ -16,10 +17,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentgym.data.called import CARRIED, Called, Carried, calls_in, parsed, read_called, read_carried, write_call
 from agentgym.data.marks import EITHER, IN_PARTS, is_mark, of_parts, read_mark
 from agentgym.modelserver.answers import AT_THE_LIMIT
 
@@ -64,7 +66,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 _KNOWN = {
     *("role", "from", "content", "value", "tool_calls", "function_call", "refusal"),
-    *("token_ids", "logprobs", "cut", "reasoning_beside"),
+    *("token_ids", "logprobs", "cut", "reasoning_beside", "results"),
     *ENDINGS, *THOUGHTS, *THOUGHT_LISTS, *EITHER, *IN_PARTS, *_NO_TEXT, *_LABELS,
 }  # fmt: skip
 
@@ -77,13 +79,16 @@ class Message:
 
     Attributes:
         role: ``system``, ``user`` or ``assistant``.
-        text: what is said.
+        text: what is said; empty if several tools are called at once.
         learned: whether it is learned from, if a mark says so.
         spelling: ``from`` or ``role``: how its data set says who speaks.
         token_ids: the sampled tokens, where they are recorded.
         logprobs: their log-probabilities.
         beside: thoughts that came beside the text and are no part of it.
         cut: whether the answer ended at a length limit.
+        called: the calls of an answer as data; None if it has none.
+        carried: what this project recorded of the answer.
+        results: what tools answered, each with the id of its call, in a message of theirs.
     """
 
     role: str
@@ -94,6 +99,9 @@ class Message:
     logprobs: tuple[float, ...] | None = None
     beside: str = ""
     cut: bool = False
+    called: Called | None = None
+    carried: Carried | None = None
+    results: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -104,6 +112,7 @@ class _Content:
     thoughts: list[str] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)
     marks: list[bool | None] = field(default_factory=list)
+    results: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_message(given: object, name: str, remarks: set[str]) -> Message:
@@ -135,15 +144,17 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     if holds(given.get("refusal")):
         raise ValueError(f"{name} holds a 'refusal' instead of an answer")
     content = _content(given, spelling, speaker, name, remarks)
-    remarks.update(
-        _not_read(key, "a message") for key in given.keys() - _KNOWN if says(given[key]) and not is_mark(key)
-    )
+    known = _KNOWN | CARRIED if "action" in given else _KNOWN
+    remarks.update(_not_read(key, "a message") for key in given.keys() - known if says(given[key]) and not is_mark(key))
     learned = read_mark(given, name)
+    called: Called | None = None
+    results: list[tuple[str, str]] = []
     if role == "assistant":
-        text = _answer(given, content, speaker, name)
+        text, called = _answer(given, content, speaker, name)
         learned = of_parts(content.marks, learned, name)
     else:
         text = _joined(content.texts, name, spelling)
+        results = _results(given, content, speaker, text)
         mine = {*THOUGHTS, *THOUGHT_LISTS, "tool_calls", "function_call", "token_ids", "logprobs", "reasoning_beside"}
         remarks.update(_not_read(key, f"a message of {role!r}") for key in given.keys() & mine if holds(given[key]))
         if content.calls or content.thoughts:
@@ -158,7 +169,29 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
         raise ValueError(f"'reasoning_beside' or 'cut' of {name} is of a wrong type")
     check_whole(beside, name)
     cut = cut or any(given.get(key) in AT_THE_LIMIT for key in ENDINGS)
-    return Message(role, text, learned, spelling, ids, logprobs, beside if role == "assistant" else "", cut)
+    return Message(
+        role,
+        text,
+        learned,
+        spelling,
+        ids,
+        logprobs,
+        beside if role == "assistant" else "",
+        cut,
+        called,
+        read_carried(given, name) if role == "assistant" else None,
+        tuple(results),
+    )
+
+
+def _results(given: Mapping[str, Any], content: _Content, speaker: str, text: str) -> list[tuple[str, str]]:
+    """What tools answered, with the ids of their calls."""
+    listed = given.get("results")
+    if isinstance(listed, list) and all(isinstance(each, str) for each in listed):
+        return [("", each) for each in listed]
+    if speaker in _ENVIRONMENT and not content.results:
+        return [(str(given.get("tool_call_id") or ""), text)]
+    return content.results
 
 
 def check_whole(text: str, name: str) -> None:
@@ -171,12 +204,6 @@ def check_whole(text: str, name: str) -> None:
         raise ValueError(f"{name} holds half a character")
 
 
-def write_call(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
-    """Writes a call as the format `function_calling` does, whatever tools there are."""
-    call = json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False, default=str)
-    return call.replace("</think>", r"<\/think>")  # the same text in JSON, and no end of thoughts
-
-
 def holds(value: Any) -> bool:
     """Whether a value holds something that could be lost."""
     return value is not None and value is not False and value not in ("", [], {})
@@ -185,14 +212,6 @@ def holds(value: Any) -> bool:
 def says(value: Any) -> bool:
     """Whether a value says something: it holds something, or is false, which may be a mark."""
     return value is False or holds(value)
-
-
-def parsed(text: str) -> Any:
-    """What a text of JSON holds; None if it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _content(given: Mapping[str, Any], spelling: str, speaker: str, name: str, remarks: set[str]) -> _Content:
@@ -234,32 +253,30 @@ def _read_part(part: Any, content: _Content, name: str, remarks: set[str]) -> No
         content.thoughts.append(_text(part, key, name))
         read |= {key, "signature"}
     elif kind == "tool_use":
-        content.calls.append({"name": part.get("name"), "arguments": part.get("input")})
+        content.calls.append({"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")})
         read |= {"id", "name", "input"}
     elif kind == "tool_result":
-        inner = part.get("content", "")
+        inner, before = part.get("content", ""), len(content.texts)
         for each in inner if isinstance(inner, list) else [inner]:
             _read_part(each, content, name, remarks)
+        content.results.append((str(part.get("tool_use_id") or ""), "\n".join(content.texts[before:])))
         read |= {"tool_use_id", "content"}
     else:
         raise ValueError(f"{name} holds a part of type {_shown(kind)}: only text can be read")
     remarks.update(_not_read(key, "a part of a message") for key in part.keys() - read if says(part[key]))
 
 
-def _answer(given: Mapping[str, Any], content: _Content, speaker: str, name: str) -> str:
-    """The text of an answer: thoughts, then what is said, or the call that is made."""
+def _answer(given: Mapping[str, Any], content: _Content, speaker: str, name: str) -> tuple[str, Called | None]:
+    """The text of an answer: thoughts, then what is said, or the call that is made; and its calls as data."""
     thoughts = {"\n\n".join(content.thoughts)} if content.thoughts else set()
     thoughts |= {_text(given, key, name) for key in THOUGHTS if given.get(key)}
     thoughts |= {text for key in THOUGHT_LISTS if (text := _listed(given.get(key), f"{key!r} of {name}"))}
-    calls = [*content.calls, *_calls(given, name)]
+    calls = [*content.calls, *calls_in(given, name)]
     texts = content.texts
     if speaker in _CALLERS:
         found = parsed("".join(texts))
         calls += found if isinstance(found, list) else [found]
         texts = []
-    if len(calls) > 1:
-        cure = "write them as turns of their own, with what each was answered"
-        raise ValueError(f"{name} makes {len(calls)} calls at once, and a turn is one action: {cure}")
     text = "" if not texts and (calls or thoughts) else _joined(texts, name, "from" if "from" in given else "role")
     block = _BLOCK.fullmatch(text)
     before, rest = (block[1], block[3]) if block else ("", text)
@@ -271,35 +288,11 @@ def _answer(given: Mapping[str, Any], content: _Content, speaker: str, name: str
             raise ValueError(f"{name} holds thoughts in its text and others beside it")
         if not block or not block[2].strip():
             before = f"<think>\n{thought}\n</think>\n\n"
-    return before + (write_call(rest, *_call(calls[0], name)) if calls else rest)
-
-
-def _calls(given: Mapping[str, Any], name: str) -> Iterator[Any]:
-    calls = given.get("tool_calls")
-    if isinstance(calls, str):
-        calls = parsed(calls) if calls.strip() else None
-        if calls is None and given["tool_calls"].strip():
-            raise ValueError(f"'tool_calls' of {name} is no JSON")
-    if holds(calls):
-        if not isinstance(calls, list):
-            raise ValueError(f"'tool_calls' of {name} is of a wrong type")
-        yield from calls
-    if holds(given.get("function_call")):
-        yield given["function_call"]
-
-
-def _call(call: Any, name: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of a call, in the shapes of OpenAI, LlamaFactory, Hermes and Anthropic."""
-    if isinstance(call, dict) and isinstance(call.get("function"), dict):
-        call = call["function"]
-    if not isinstance(call, dict) or not isinstance(called := call.get("name"), str) or not called:
-        raise ValueError(f"{name} makes a call without the name of a function")
-    arguments: Any = next((call[key] for key in ("arguments", "parameters", "input") if call.get(key) is not None), {})
-    if isinstance(arguments, str):
-        arguments = parsed(arguments) if arguments.strip() else {}
-    if not isinstance(arguments, dict):
-        raise ValueError(f"{name} calls {called[:40]!r} with arguments that are no JSON object")
-    return called, arguments
+    if not calls:
+        return before + rest, None
+    called = read_called((before + rest).strip(), calls, given, name)
+    (call, *more) = called.calls
+    return "" if more else before + write_call(rest, call.tool, call.arguments), called
 
 
 def _listed(value: Any, name: str) -> str:

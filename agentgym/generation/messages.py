@@ -3,6 +3,8 @@
 Some servers take the calls of tools that a model writes out of its text, and leave nothing there. They are put back, so
 that the format of the episode reads them: as an action where the environment has such a tool, else as JSON. None is
 lost, and none is taken alone where there are several.
+
+Where tools are offered as data (format `native`), calls go back as data, too, under the ids that the server gave them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from agentgym.data.messages import THOUGHT_LISTS, THOUGHT_PARTS, THOUGHT_TEXTS, 
 from envpool.errors import MalformedAction
 from envpool.formats import ActionFormat, format_for
 from envpool.policy import Episode
+from envpool.syntaxes import HERMES, split, tamed
+from envpool.types import Call, Message
 
 _ARGUMENTS = ("arguments", "input", "parameters")
 
@@ -44,6 +48,60 @@ def spoken(message: Mapping[str, Any], episode: Episode) -> str:
     content = _text(message.get("content")) or _text(message.get("refusal"))
     calls = _calls(message)
     return _with_calls(content, calls, episode) if calls else content
+
+
+def spoken_natively(message: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """The text of a message with its calls in the neutral spelling, and the calls as the server gave them."""
+    content = (_text(message.get("content")) or _text(message.get("refusal"))).strip()
+    given = _calls(message)
+    told = message.get("tool_calls")
+    as_given = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    if not given:
+        return content, []
+    calls = tuple(Call(call["name"], call["arguments"]) for call in given if _is_sound(call))
+    if len(calls) < len(given):  # to be corrected, with what is wrong
+        return "\n".join([*([content] if content else []), *map(_as_it_came, given)]), as_given
+    if split(content).calls == calls:  # the same calls twice
+        return content, as_given
+    text = HERMES.write(content, calls)
+    return text if split(text).calls == calls else HERMES.write(tamed(content), calls), as_given
+
+
+def _is_sound(call: Mapping[str, Any]) -> bool:
+    return isinstance(call["name"], str) and isinstance(call["arguments"], dict)
+
+
+def _as_it_came(call: Mapping[str, Any]) -> str:
+    arguments = call["arguments"]
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {written}}}\n</tool_call>'
+
+
+def as_openai(message: Message, given: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
+    """A message as OpenAI's API has it.
+
+    Args:
+        message: the message.
+        given: the calls of an answer as the server gave them, if it did.
+        ids: the ids of the calls that the message makes, or of the one that it answers.
+    """
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": ids[0], "content": message.content}
+    written: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls and len(given) == len(message.calls):
+        written["tool_calls"] = [
+            {**call, "id": name, "type": "function"} for call, name in zip(given, ids, strict=True)
+        ]
+    elif message.calls:
+        written["tool_calls"] = [
+            {
+                "id": name,
+                "type": "function",
+                "function": {"name": call.tool, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)},
+            }
+            for call, name in zip(message.calls, ids, strict=True)
+        ]
+    return written
 
 
 def _with_calls(content: str, calls: Sequence[Mapping[str, Any]], episode: Episode) -> str:

@@ -2,7 +2,7 @@
 
 As messages, the server puts the conversation into its own chat template, anew in every turn. As token ids (`tokens`),
 it is sent the very transcript that a model in this process would read: it only ever grows, and what comes back is
-recorded as it was sampled.
+recorded as it was sampled. In the format `native`, messages hold tools, calls and results as data.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from agentgym.data.codec import Codec
 from agentgym.data.toolcodec import ToolCodec
 from agentgym.data.transcript import Transcript
 from agentgym.errors import ModelError
-from agentgym.generation.messages import spoken, thoughts
+from agentgym.generation.messages import as_openai, spoken, spoken_natively, thoughts
 from agentgym.generation.sampling import Sampling
 from agentgym.modelserver import NO_TOKEN_IDS, TOKEN_FIELDS, ModelServer, Reply, Usage
 from agentgym.settings import EndpointSettings, GenerationSettings, Recipe
 from envpool.errors import ContextFull
 from envpool.policy import Actor, Episode, Load
-from envpool.types import Completion
+from envpool.syntaxes import call_id, split
+from envpool.types import Completion, Message, Turn
 
 
 class RemotePolicy:
@@ -106,7 +107,10 @@ class RemotePolicy:
         """
         if self._mistaken is None:
             raise RuntimeError("actors live inside `running`")
-        yield _ChatActor(self, episode) if self._codec is None else _TokenActor(self, episode, self._codec)
+        if self._codec is not None:
+            yield _TokenActor(self, episode, self._codec)
+        else:
+            yield _ToolActor(self, episode) if episode.tools else _ChatActor(self, episode)
 
     async def ask(self, route: str, body: Mapping[str, Any], episode: Episode, turn: int) -> Reply:
         """Asks the server with what all requests have in common.
@@ -190,6 +194,45 @@ class _ChatActor:
         if not reasoning:  # thoughts are not read again
             self._tokens += reply.completion_tokens
         return Completion(text, *_sampled(reply.choice), reasoning=reasoning, cut=reply.cut)
+
+
+class _ToolActor:
+    """Offers tools as data and gives results back message by message, under the ids that the server gave the calls."""
+
+    def __init__(self, policy: RemotePolicy, episode: Episode) -> None:
+        self._policy = policy
+        self._episode = episode
+        self._messages: list[dict[str, Any]] = [as_openai(message, (), ()) for message in episode.messages]
+        self._given: list[dict[str, Any]] = []
+        self._tokens = 0
+        self._count = 0
+
+    async def act(self, observation: str) -> Completion:
+        self._policy.check_room(self._tokens)
+        turn = len(self._episode.turns)
+        if turn:
+            self._hear(self._episode.turns[-1])
+        body = {"messages": self._messages, "tools": list(self._episode.tools), **self._policy.chat_options()}
+        reply = await self._policy.ask("/chat/completions", body, self._episode, turn)
+        said = reply.choice.get("message")
+        message = said if isinstance(said, dict) else {}
+        text, self._given = spoken_natively(message)
+        reasoning = thoughts(message)
+        self._tokens = reply.prompt_tokens
+        if not reasoning:  # thoughts are not read again
+            self._tokens += reply.completion_tokens
+        return Completion(text, *_sampled(reply.choice), reasoning=reasoning, cut=reply.cut)
+
+    def _hear(self, turn: Turn) -> None:
+        """Writes down the last answer and what came back. One whose calls cannot be read goes back as text."""
+        text = turn.completion.text
+        said = split(text, self._episode.tools).said if turn.calls else text
+        given = self._given if len(self._given) == len(turn.calls) else []
+        ids = [str(given[number].get("id") or "") if given else "" for number in range(len(turn.calls))]
+        ids = [name or call_id(self._count + number) for number, name in enumerate(ids)]
+        self._count += len(ids)
+        self._messages.append(as_openai(Message("assistant", said, turn.calls), given, ids))
+        self._messages += [as_openai(reply, (), ids[number:]) for number, reply in enumerate(turn.replies)]
 
 
 class _TokenActor:

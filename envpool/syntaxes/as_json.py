@@ -49,7 +49,7 @@ def scan_mistral(text: str, place: int, types: Types) -> tuple[list[Call], int]:
 
 @dataclass(frozen=True, slots=True)
 class Hermes(Reading):
-    """``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, one call below the other: Hermes, Qwen2.5, Qwen3."""
+    """``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` over several lines: Hermes, Qwen2.5, Qwen3."""
 
     name: str = "hermes"
     several: bool = True

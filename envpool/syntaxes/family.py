@@ -95,7 +95,9 @@ def object_at(text: str, place: int) -> tuple[dict[str, Any], int]:
     if not found and not text[place + 1 : end - 1].strip() and end > place:
         return {}, end  # `objects` passes over empty ones
     if not found:
-        raise broken or MalformedAction(f"Write the arguments of a call as a JSON object, not as {shown(text[place:])}.")
+        raise broken or MalformedAction(
+            f"Write the arguments of a call as a JSON object, not as {shown(text[place:])}."
+        )
     return found[0].value, end
 
 

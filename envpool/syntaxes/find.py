@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -24,6 +25,7 @@ RESULTS = re.compile(
 """How results begin."""
 
 _GEMMA_THOUGHT = re.compile(r"<\|channel>thought(.*?)<channel\|>(.*)", re.DOTALL)
+_FENCE = re.compile(r"```\w*\s*\Z")
 _BETWEEN = re.compile(r"[\s;,]*\Z")
 
 
@@ -60,13 +62,16 @@ def read_marked(text: str, scans: Mapping[str, Scan], tools: Sequence[Schema] = 
     marks = re.compile("|".join(map(re.escape, scans)))
 
     def find(rest: str) -> Found[tuple[tuple[Call, ...], int]]:
-        start, end, calls = _marked(rest, marks, scans, types) or (_bare(rest) if bare else None) or (0, 0, ())
+        mark = marks.search(rest)
+        found = _within(rest, mark.start()) if bare and mark else None
+        found = found or (_marked(rest, marks, scans, types) if mark else _bare(rest) if bare else None)
+        start, end, calls = found or (0, 0, ())
         if not calls:
             raise NothingFound(NO_CALL)
         return Found((calls, len(rest) - start), start, end)
 
     _, (calls, left) = past_thoughts(text, find)
-    said = text[: len(text) - left].strip()
+    said = _FENCE.sub("", text[: len(text) - left]).strip()
     if channel := _GEMMA_THOUGHT.fullmatch(said):
         said = "\n\n".join(part for part in map(str.strip, channel.groups()) if part)
     return Answer(said, calls)
@@ -88,6 +93,15 @@ def _marked(text: str, marks: re.Pattern[str], scans: Mapping[str, Scan], types:
     return (first, end, tuple(calls)) if calls else None
 
 
+def _within(text: str, place: int) -> _Calls | None:
+    """Finds calls without a mark, if a place is within one of their texts."""
+    try:
+        found = _bare(text) if "{" in text[:place] else None
+    except MalformedAction:
+        return None
+    return found if found and found[0] < place < found[1] else None
+
+
 def _bare(text: str) -> _Calls | None:
     """Finds JSON objects that can only be calls."""
     found, broken = objects(text) if "{" in text else ([], None)
@@ -96,7 +110,7 @@ def _bare(text: str) -> _Calls | None:
         if broken and '"name"' in text:
             raise broken
         return None
-    for one, other in zip(calls, calls[1:], strict=False):
+    for one, other in itertools.pairwise(calls):
         between = text[one.end : other.start]
         _check_between(between)
         if not _BETWEEN.match(between):

@@ -1,4 +1,4 @@
-"""GPT-OSS: messages in channels, ``<|channel|>commentary to=functions.find<|constrain|>json<|message|>{...}<|call|>``."""
+"""GPT-OSS: messages in channels, ``<|channel|>commentary to=functions.find <|constrain|>json<|message|>{...}``."""
 
 from __future__ import annotations
 
