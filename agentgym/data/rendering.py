@@ -38,6 +38,19 @@ TEMPLATE = (
 )
 """The chat template of the tiny model, for user and assistant messages. It is ours, and so is rendered right here."""
 
+TOOL_TEMPLATE = (
+    "{{ '<|system|>' }}{% if messages[0].role == 'system' %}{{ messages[0].content + '\n' }}{% endif %}"
+    "{% for tool in tools or [] %}{% set parameters = (tool.function.parameters or {}).properties or {} %}"
+    "{{ tool.function.name + '(' + parameters | join(', ') + ')\n' }}{% endfor %}{{ '<|end|>' }}"
+    "{% for message in messages if message.role != 'system' %}{{ '<|' + message.role + '|>' + message.content }}"
+    "{% for call in message.tool_calls or [] %}"
+    "{% if message.content or not loop.first %}{{ '\n' }}{% endif %}"
+    "{{ '<tool_call>\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    "{{ (call.function.arguments | tojson) + '}\n</tool_call>' }}{% endfor %}{{ '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The chat template of the tiny model that calls tools: of those offered, it says names and parameters only."""
+
 DAY = "2024-07-26"
 """The day that every template takes for today: the one that Llama 3.1's writes when it does not know."""
 
@@ -76,7 +89,7 @@ def render(template: str, variables: Mapping[str, str], conversations: Sequence[
     Raises:
         ModelError: it takes longer or more memory than it may; the text says which, and what that template does.
     """
-    if template == TEMPLATE:
+    if template in (TEMPLATE, TOOL_TEMPLATE):
         return [_rendered(template, variables, one) for one in conversations]
     question = {"template": template, "variables": dict(variables), "seconds": SECONDS, "asked": conversations}
     path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])

@@ -281,9 +281,9 @@ def remote_policy(recipe: Recipe, sampling: Sampling, seed: int) -> RemotePolicy
     assert endpoint is not None
     codec = None
     if endpoint.tokens:
-        from agentgym.models import codec_of
+        from agentgym.codecs import speaking
 
-        codec = codec_of(recipe.model, recipe.model.name)
+        codec = speaking(recipe, recipe.model.name)
     return _TellingPolicy(
         endpoint,
         recipe.model.name,
