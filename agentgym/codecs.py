@@ -8,8 +8,8 @@ from pathlib import Path
 from agentgym.data.codec import Codec
 from agentgym.data.toolcodec import ToolCodec
 from agentgym.models import tokenizer_of
+from agentgym.numbering import spec_of
 from agentgym.settings import FormatName, ModelSettings, Recipe
-from envpool import get_spec
 from envpool.formats import format_for
 from envpool.native import offered
 from envpool.types import Schema
@@ -69,4 +69,4 @@ def tools_of(recipe: Recipe) -> list[Sequence[Schema]]:
     """The tools that each environment of a recipe offers as data; none where calls are text."""
     if recipe.format != FormatName.native:
         return []
-    return [offered(format_for(str(recipe.format), get_spec(name))) for name in recipe.environments]
+    return [offered(format_for(str(recipe.format), spec_of(recipe, name))) for name in recipe.environments]

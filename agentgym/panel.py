@@ -22,7 +22,9 @@ from typing import Any
 from agentgym.errors import DataError
 from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
+from envpool.calls import Toolbox
 from envpool.errors import did_you_mean
+from envpool.options import mark_of
 from envpool.registry import is_installed, shipped
 
 GOLDENS = 8
@@ -79,12 +81,17 @@ class Part:
         if self.version not in (None, spec.version):
             return [
                 f"it was made for version {self.version} of {spec.name}, and here is version {spec.version}: "
-                "make another one with `agentgym tasks panel`"
+                f"{self._cure(spec)}"
             ]
         known = frozenset[int]().union(*(spec.tasks(split) for split in Split))
         unknown = [item_id for item_id in self.tasks if not _known(spec, known, read_item_id(item_id))]
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return [f"{spec.name} has no task {unknown[0]!r}{more}: take it out"] if unknown else []
+
+    def _cure(self, spec: EnvSpec) -> str:
+        if self.version is None or mark_of(self.version) == mark_of(spec.version):
+            return "make another one with `agentgym tasks panel`"
+        return f"give {spec.name} the options and the data that it was made with, or make another one"
 
     def drawn(self, environment: str) -> list[Task]:
         """The tasks, in the order of the panel; those without a number, which cannot be played, are left out."""
@@ -256,7 +263,7 @@ def _golden(spec: EnvSpec, world: Any, index: int) -> Golden:
     actions, observations, score = [], [], spec.initial_score
     for _, (_, action) in zip(range(spec.max_turns), spec.expert(world), strict=False):
         step = world.step(action)
-        actions.append(action)
+        actions.append(action if isinstance(action, str) else Toolbox.of(spec).text(action))
         observations.append(hash_of(step.observation))
         score = step.score
         if step.done:

@@ -17,7 +17,7 @@ from agentgym.data.rows import to_row
 from agentgym.devices import memory_given_back, on_gpu, own_device
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
-from agentgym.numbering import card_of
+from agentgym.numbering import card_of, configured, spec_of
 from agentgym.panel import load_panel
 from agentgym.settings import Prompt, Recipe
 from envpool import (
@@ -34,11 +34,11 @@ from envpool import (
     collect,
     get_spec,
 )
-from envpool.transports.endpoint import HttpSettings
-from envpool.transports.http import HttpTransport
-from envpool.transports.local import LocalTransport
-from envpool.transports.process import ProcessTransport
-from envpool.transports.routing import RoutingTransport
+from envpool.places.endpoint import HttpSettings
+from envpool.places.http import HttpTransport
+from envpool.places.local import PROCESSES, LocalTransport
+from envpool.places.routing import RoutingTransport
+from envpool.spec import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
         ModelError: the model cannot be loaded.
         RunError: a file cannot be written, or holds episodes of something else.
     """
-    with memory_given_back():  # the frame that holds the model is left before the end of the block
+    with configured(recipe), memory_given_back():  # the frame that holds the model is left before the end of the block
         _play(recipe, job, on_episode)
 
 
@@ -203,12 +203,13 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     if split == Split.EVAL and recipe.panel is not None:
         pinned = load_panel(recipe.panel)
         settings = recipe.environments.items()
-        return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
+        with configured(recipe):
+            return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
     seed = 0 if split == Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in (get_spec(name) if split == Split.TRAIN else card_of(recipe, name)).select(
+        for task in (spec_of(recipe, name) if split == Split.TRAIN else card_of(recipe, name)).select(
             split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where
         )
     ]
@@ -233,9 +234,10 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     """
     settings = recipe.pool
     return EnvPool(
+        specs=[spec_of(recipe, name) for name in recipe.environments],
         sessions=settings.sessions,
         format=recipe.format,
-        transport=None if here else _transport(recipe),
+        transport=_transport(recipe, here),
         brief=recipe.prompt == Prompt.brief,
         prompts=data_prompts(recipe).texts,
         max_turns={name: e.max_turns for name, e in recipe.environments.items() if e.max_turns is not None},
@@ -247,19 +249,35 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     )
 
 
-def _transport(recipe: Recipe) -> Transport:
+def _transport(recipe: Recipe, here: bool) -> Transport:
     """Where the environments of a recipe live."""
     pool = recipe.pool
     http = HttpSettings(call_seconds=pool.step_seconds, connections=max(pool.sessions, 1))
     routes: dict[str, Transport] = {}
     for name, settings in recipe.environments.items():
-        if settings.endpoints:
+        if settings.endpoints and not here:
             endpoints = [endpoint_of(address, settings) for address in settings.endpoints]
             kept = replace(http, keep_sessions=settings.keep_sessions)
             routes[name] = HttpTransport({name: endpoints}, settings=kept)
-        elif settings.processes:
-            routes[name] = ProcessTransport(settings.processes, imports=recipe.imports, settings=http)
-    return RoutingTransport(routes, LocalTransport(pool.sessions))
+        else:
+            routes[name] = _local(recipe, name, here)
+    return RoutingTransport(routes, LocalTransport())
+
+
+def place_of(recipe: Recipe, name: str) -> Place:
+    """Where the sessions of an environment live on this machine: where the recipe says, or else its card."""
+    settings = recipe.environments[name]
+    if settings.place is not None:
+        return Place(settings.place)
+    return Place.PROCESS if settings.processes else get_spec(name).place
+
+
+def _local(recipe: Recipe, name: str, here: bool) -> LocalTransport:
+    place = place_of(recipe, name)
+    if here and place == Place.PROCESS:
+        place = Place.THREAD
+    processes = recipe.environments[name].processes or PROCESSES
+    return LocalTransport(place, processes=processes, imports=recipe.imports)
 
 
 def sampling_seed(*parts: object) -> int:

@@ -31,6 +31,14 @@ class FormatName(StrEnum):
     native = "native"  # the model's own calls of tools, which its chat template or its server offers
 
 
+class Place(StrEnum):
+    """Where the sessions of an environment live, as `envpool.spec.Place` says."""
+
+    inline = "inline"  # in the thread that plays
+    thread = "thread"  # each in a thread of its own
+    process = "process"  # in worker processes
+
+
 class Optimizer(StrEnum):
     """How weights are updated."""
 
@@ -202,6 +210,8 @@ class EnvironmentSettings(Section):
     """Only tasks with these facts, as in `{depth: [1, 2]}`; `agentgym envs NAME` lists the facts."""
     max_turns: int | None = None
     """Turn limit; the environment's own if null."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What it is configured with, as in `{words: my_words.txt}`; `agentgym envs NAME` lists its options."""
     keep_above: float | None = None
     """Keep explored trajectories with a score greater than this; the environment's success rule if null."""
     cap: int | None = None
@@ -219,8 +229,11 @@ class EnvironmentSettings(Section):
     keep_sessions: bool = False
     """Reset the servers' sessions for the next episode rather than close them; for servers that take long to create
     one, as SciWorld's, which answers less alike in a session that was used before."""
+    place: Place | None = None
+    """Where its sessions live on this machine: `inline`, `thread` or `process`; as the environment says if null."""
     processes: int = 0
-    """Play in so many worker processes of this machine (per worker of the pool); 0 for the worker itself."""
+    """Worker processes of this machine (per worker of the pool) where the place is `process`; 0 for what is usual. Any
+    other number makes `process` the place."""
 
 
 @dataclass
@@ -381,7 +394,7 @@ class Recipe(Section):
     """Which tasks are measured: a panel that ships with agentgym (`agenteval-mini`), a panel file, an AgentEval list or
     a folder of such lists. `environments.NAME.eval` is then left out, and `where` narrows the other splits only."""
     imports: list[str] = field(default_factory=list)
-    """Python modules to import first; they may register environments of your own (`envpool.register`)."""
+    """Environments of your own to import first: Python modules, `.py` files or folders with a `spec.py`."""
     data: list[str] = field(default_factory=list)
     """Trajectories for the expert set besides the experts of the environments: files (AgentTraj JSON, JSON lines,
     Parquet), folders of them, or data sets on the Hugging Face Hub, as in `hf://AgentGym/AgentTraj-L`."""

@@ -164,7 +164,7 @@ def _run_id(folder: Path) -> str:
 
 
 def _row(trajectory: Trajectory) -> list[Any]:
-    conversation = "\n\n".join(f"[{message.role}]\n{message.content}" for message in trajectory.messages)
+    conversation = "\n\n".join(f"[{message.role}]\n{message.text}" for message in trajectory.messages)
     return [
         trajectory.task.item_id,
         trajectory.sample,

@@ -274,6 +274,9 @@ def _conversation(row: Mapping[str, Any], trajectory: Trajectory) -> Text:
     for name in ("version", "weights", "sampling", "error"):
         if row[name]:
             text.append(progress.visible(f"{name} {row[name]}\n"), "dim")
+    if trajectory.tools:
+        names = ", ".join(tool["function"]["name"] for tool in trajectory.tools)
+        text.append(progress.visible(f"tools offered as data: {names}\n"), "dim")
     if trajectory.prompt:
         _say(text, "prompt", trajectory.prompt)
     if trajectory.acknowledgement is not None:
@@ -287,7 +290,10 @@ def _conversation(row: Mapping[str, Any], trajectory: Trajectory) -> Text:
         if turn.observation or number < len(trajectory.turns):
             kind = "observation" if turn.action is not None else "correction"
             scored = "" if turn.score != turn.score else f", score {turn.score:g}"
-            _say(text, f"{kind}{scored}", turn.observation)
+            for nth, observation in enumerate(turn.results or (turn.observation,), start=1):
+                _say(text, f"{kind}{f' {nth}' if turn.results else ''}{scored}", observation)
+        if turn.info:
+            _say(text, "info", ", ".join(f"{name} {value}" for name, value in turn.info.items()))
     return text
 
 

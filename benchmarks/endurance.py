@@ -20,7 +20,7 @@ from pathlib import Path
 from pool import machine
 
 from envpool import EnvPool, Message, Split, Task, get_spec, run_sync
-from envpool.transports.http import HttpTransport
+from envpool.places.http import HttpTransport
 
 EPISODES, SESSIONS, TURNS = 10_000, 256, 5
 

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envpool import EnvPool, EnvSpec, Step, Task, register, run_sync
-from envpool.transports.http import HttpTransport
+from envpool.places.http import HttpTransport
 
 HERE = Path(__file__).parent
 LATENCY = (0.5, 1.0)

@@ -73,7 +73,7 @@ class Toolbox:
 
     @property
     def signatures(self) -> str:
-        """One line a tool, as in ``- go_to(object: str): walks to an object``, and one a parameter that is described."""
+        """One line a tool, as in ``- go_to(object: str): walks to an object``; one a parameter that is described."""
         lines: list[str] = []
         for tool in self.tools:
             lines.append(f"- {self.signature(tool.name)}" + (f": {tool.summary}" if tool.summary else ""))
@@ -86,6 +86,12 @@ class Toolbox:
         tool = self.tools[0]
         needed = [parameter for parameter in tool.parameters if not parameter.optional]
         return Call(tool.name, {parameter.name: sample(parameter.schema, parameter.name) for parameter in needed})
+
+    @property
+    def example_text(self) -> str:
+        """The text of the example; a stand-in need not be what its parameter takes."""
+        example = self.example
+        return self._templates[example.tool].fill(example.arguments)
 
     def signature(self, name: str) -> str:
         """How a tool is called, as in ``go_to(object: str)``.
@@ -140,10 +146,19 @@ class Toolbox:
         Raises:
             MalformedAction: the tool is unknown, or an argument is missing, unknown or of another type.
         """
-        action = self._template(call.tool).fill(self.checked(call).arguments)
+        return self.written(call)[1]
+
+    def written(self, call: Call) -> tuple[Call, str]:
+        """Reads the arguments of a call by their types, and writes it as action text.
+
+        Raises:
+            MalformedAction: the tool is unknown, or an argument is missing, unknown or of another type.
+        """
+        call = self.checked(call)
+        action = self._templates[call.tool].fill(call.arguments)
         if not action:
             raise MalformedAction(f"This call of {call.tool} makes no action: its arguments are empty.")
-        return action
+        return call, action
 
     def call(self, action: str) -> Call:
         """Finds the call that an action's text makes.
@@ -159,8 +174,8 @@ class Toolbox:
             try:
                 found = template.match(action)
                 if found is not None:
-                    call = self.checked(Call(template.tool.name, found))
-                    if self._calls or self.text(call) == action:
+                    call, text = self.written(Call(template.tool.name, found))
+                    if self._calls or text == action:
                         return call
             except MalformedAction as malformed:
                 trouble = trouble or malformed
@@ -170,7 +185,7 @@ class Toolbox:
         if trouble is None and named and named[1] not in self._templates:
             self._template(named[1])
         raise trouble or MalformedAction(
-            f"Your action is not a call of a function: write it as {self.text(self.example)}. "
+            f"Your action is not a call of a function: write it as {self.example_text}. "
             f"The functions are: {', '.join(self.names)}."
         )
 

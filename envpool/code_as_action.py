@@ -10,8 +10,8 @@ from typing import Any
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
-from envpool.schemas import types_in
 from envpool.parsed import Parsed
+from envpool.schemas import types_in
 from envpool.thoughts import Found, NothingFound, past_thoughts, with_escaped_tags, without_tags
 from envpool.types import Action, Call
 
@@ -47,7 +47,7 @@ class CodeAsAction:
             "Act by calling a Python function. Answer with one call, below a comment that says why you act. Write "
             f"every argument out, {self._literals}; no other code can be read.\n\n"
             f"The functions are:\n{self._tools.signatures}\n\n"
-            f'For example, the action "{self._tools.text(example)}" is taken by:\n\n'
+            f'For example, the action "{self._tools.example_text}" is taken by:\n\n'
             f"{_python('<why you act>', example.tool, example.arguments)}"
         )
 
@@ -65,8 +65,8 @@ class CodeAsAction:
         """Reads the one call of the answer, in a fence or bare; it is taken apart, never run."""
         before, (comment, call) = past_thoughts(text, self._find)
         thought = "\n".join(part for part in (before, comment) if part)
-        made = self._tools.checked(self._bind(call))
-        return Parsed(without_tags(thought), self._tools.text(made), (made,))
+        made, action = self._tools.written(self._bind(call))
+        return Parsed(without_tags(thought), action, (made,))
 
     def _find(self, text: str) -> Found[tuple[str, ast.Call]]:
         fences = list(self._FENCE.finditer(text))

@@ -13,11 +13,15 @@ from enum import StrEnum
 from typing import Any
 
 from envpool.objects import spelled_in_json, spelled_in_python
-from envpool.types import Step
+from envpool.types import Info, Step
 
 REQUEST, SESSION = "Agentgym-Request", "Agentgym-Session"
 """Headers of our own servers: the first is sent back as it came, the second says which session an answer is about.
 AgentGym's servers have nothing of the kind, so that an answer of theirs that went to another request is not noticed."""
+
+
+INFO = "step_info"
+"""Key of what an environment says besides, if anything, in the answers of our own servers to ``/step``."""
 
 
 class Literals(StrEnum):
@@ -144,7 +148,7 @@ class Dialect:
         if not isinstance(score, int | float) or not abs(score) < 1e300:
             raise Unreadable(f"{self.score!r} is {_short(score)}, not a number")
         counts = self.verdict is None or _get(answer, self.verdict) is True
-        return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done)
+        return Step(self._with_actions(observation, answer), float(score) if counts else 0.0, done, _info(answer))
 
     def write_action(self, action: str) -> str:
         """Writes an action as the server reads it."""
@@ -196,6 +200,13 @@ class Dialect:
         if not isinstance(possible, list) or not all(isinstance(action, str) for action in possible):
             raise Unreadable(f"{self.actions!r} is {_short(possible)}, not a list of texts")
         return f"{observation}\nAvailable actions: {', '.join(possible)}"
+
+
+def _info(answer: Mapping[str, Any]) -> Info:
+    found = answer.get(INFO, {})
+    if not isinstance(found, dict) or not all(isinstance(value, int | float | str) for value in found.values()):
+        raise Unreadable(f"{INFO!r} is {_short(found)}, not numbers and texts by name")
+    return found
 
 
 def _complaint(answer: Any) -> None:

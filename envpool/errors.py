@@ -10,7 +10,7 @@ EnvPoolError
     ├── EnvironmentFailed     the environment raised, hung or returned nonsense
     │   ├── ServerUnreachable     its server gave no readable answer
     │   ├── ServerRefused         its server answered with an error
-    │   ├── SessionLost           its server no longer knows the session
+    │   ├── SessionLost           its server or worker process no longer knows the session
     │   └── ReplayMismatch        played again, it answered something else
     └── PolicyFailed          the policy raised, hung or returned nonsense
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from envpool.call import Call
 
@@ -80,7 +81,13 @@ class EpisodeFailed(EnvPoolError):
 
 
 class EnvironmentFailed(EpisodeFailed):
-    """The environment raised, hung or returned nonsense."""
+    """The environment raised, hung or returned nonsense.
+
+    Attributes:
+        final: whether another session would certainly be answered alike.
+    """
+
+    final = True
 
 
 class ServerUnreachable(EnvironmentFailed):
@@ -92,6 +99,8 @@ class ServerUnreachable(EnvironmentFailed):
         acted: whether the server may have carried out the request.
         heard: whether it answered, only not so that it could be believed.
     """
+
+    final = False
 
     def __init__(self, place: str, cause: str, *, acted: bool = True, heard: bool = False) -> None:
         super().__init__(place, cause)
@@ -114,7 +123,9 @@ class ServerRefused(EnvironmentFailed):
 
 
 class SessionLost(EnvironmentFailed):
-    """The server no longer knows the session: it was started anew, or gave the session away."""
+    """The session is gone: its server was started anew or gave it away, or its worker process ended."""
+
+    final = False
 
 
 class ReplayMismatch(EnvironmentFailed):
@@ -132,8 +143,12 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 
 def hint_of(name: str) -> str:
-    """Says how the environment of a file is made known, for a name that may be the file's."""
+    """Says how an environment is made known of whose file or folder this is the name; empty if it is not."""
     file = name if name.endswith(".py") else f"{name}.py"
+    if not name.endswith(".py") and (Path(name) / "spec.py").is_file():
+        file = f"{name.rstrip('/')}/"
+    elif name != file and not Path(file).is_file():
+        return ""
     return f"as in --import {file}, or `imports: [{file}]` in a recipe"
 
 

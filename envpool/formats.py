@@ -1,8 +1,9 @@
 """The formats: how a thought and an action are written in one answer, and read back.
 
 `ReAct` writes the action as text. `FunctionCalling`, `CodeAsAction` and `Native` write it as a call of one of the
-environment's tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a model answers,
-reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it is ever run.
+environment's tools (see `calls.py`), so they are made for one environment; `format_for` makes any of them. Whatever a
+model answers, reading it returns an action or raises `MalformedAction` with a correction for the model; nothing of it
+is ever run.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from envpool.calls import Toolbox
 from envpool.code_as_action import CodeAsAction
 from envpool.errors import EnvPoolError, MalformedAction, did_you_mean
 from envpool.function_calling import FunctionCalling
+from envpool.labels import tamed, word_for_word
 from envpool.native import Native
 from envpool.parsed import Parsed
-from envpool.reading import Reader, tamed, word_for_word
+from envpool.reading import Reader
 from envpool.spec import EnvSpec, Writing
 from envpool.types import Action, Call
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
-from envpool.objects import objects
+from envpool.objects import objects, whole_object
 from envpool.parsed import Parsed
 from envpool.thoughts import Found, NothingFound, past_thoughts, with_escaped_tags, without_tags
 from envpool.types import Action, Call
@@ -37,7 +37,7 @@ class FunctionCalling:
         return (
             'Act by calling a function. Answer with one JSON object: "thought" says why you act, "name" is the '
             f'function and "arguments" holds its arguments by name.\n\nThe functions are:\n{self._tools.signatures}\n\n'
-            f'For example, the action "{self._tools.text(example)}" is taken by:\n\n'
+            f'For example, the action "{self._tools.example_text}" is taken by:\n\n'
             f"{_json('<why you act>', example.tool, example.arguments)}"
         )
 
@@ -52,8 +52,8 @@ class FunctionCalling:
         thought = call.get("thought") if isinstance(call, dict) else None
         if not isinstance(thought, str):
             thought = self._WRAPPING.sub("", before)
-        made = self._tools.checked(self._read(call))
-        return Parsed(without_tags(thought), self._tools.text(made), (made,))
+        made, action = self._tools.written(self._read(call))
+        return Parsed(without_tags(thought), action, (made,))
 
     def _find(self, text: str) -> Found[Any]:
         calls: list[Found[Any]] = []
@@ -94,12 +94,10 @@ def _object_in(text: str) -> Any:
     text = text.strip()
     if not text.startswith("{"):
         return {} if text in ("", "null", "None") else text
-    found, broken = objects(text)
-    if broken:
-        raise broken
-    whole = len(found) == 1 and (found[0].start, found[0].end) == (0, len(text))
-    return found[0].value if whole else {} if not text[1:-1].strip() else text
+    return whole_object(text)
 
 
 def _json(thought: str, name: str, arguments: Mapping[str, Any]) -> str:
-    return with_escaped_tags(json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False))
+    return with_escaped_tags(
+        json.dumps({"thought": thought, "name": name, "arguments": dict(arguments)}, ensure_ascii=False)
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TypeVar
 
@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 LONGEST_CAUSE = 1000
 """Characters of an error's text that are kept."""
+
+LARGEST_WHOLE = 2**63
+"""Whole numbers from here on are stored as floating ones."""
 
 LONGEST_VALUE = 80
 """Characters of a value in an error."""
@@ -68,13 +71,39 @@ def read_step(returned: object, place: str) -> Step:
     """
     if not isinstance(returned, Step):
         raise EnvironmentFailed(place, f"the environment returned {_kind(returned)}, not a Step")
+    if type(returned) is Step and not returned.info and _is_plain(returned):
+        return returned
+    info = _info(returned.info, place) if returned.info else {}
     observation, score, done = read_text(returned.observation, place), returned.score, returned.done
     number = _number(score)
     if number is None:
         raise EnvironmentFailed(place, f"the environment returned the score {brief(score)}, not a finite number")
     if not isinstance(done, bool):
         raise EnvironmentFailed(place, f"the environment returned done={brief(done)}, neither True nor False")
-    return Step(observation, number, done)
+    return Step(observation, number, done, info)
+
+
+def _is_plain(step: Step) -> bool:
+    """Whether a step without info holds what it should already, as almost all do."""
+    sound = type(step.observation) is str and type(step.score) is float and type(step.done) is bool
+    return sound and math.isfinite(step.score)
+
+
+def _info(info: object, place: str) -> dict[str, int | float | str]:
+    """Reads what an environment says besides; yes and no become 1 and 0."""
+    if not isinstance(info, Mapping):
+        raise EnvironmentFailed(place, f"the environment returned {_kind(info)} as info, not a mapping")
+    found: dict[str, int | float | str] = {}
+    for name, value in info.items():
+        if isinstance(value, str):
+            found[read_text(name, place)] = read_text(value, place)
+            continue
+        number = int(value) if isinstance(value, int) and abs(value) < LARGEST_WHOLE else _number(value)
+        if number is None:
+            said = f"the environment returned info {brief(name)}={brief(value)}"
+            raise EnvironmentFailed(place, f"{said}, neither a number nor a text")
+        found[read_text(name, place)] = number
+    return found
 
 
 def read_actions(returned: object, place: str) -> list[str]:

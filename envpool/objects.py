@@ -37,12 +37,14 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BREAK = re.compile(r"\r\n?|\n")
+_ODD_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""The line breaks that `json.dumps` leaves as they are."""
 _COLON = re.compile(r"\s*:")
 _ESCAPE = re.compile(r'\\x([0-9A-Fa-f]{2})|\\(.)|"', re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 _IN_PYTHON = {"true": "True", "false": "False", "null": "None"}
 _IN_JSON = {python: word for word, python in _IN_PYTHON.items()}
-_PYTHON_STRING = re.compile(r"\\(?:/|u[dD][89abAB])")
+_PYTHON_STRING = re.compile(r"(?<!\\)(?:\\\\)*\\(?:/|u[dD][89abAB])")
 """Escapes that Python reads otherwise: of a slash, and of the first half of a character."""
 _ENDLESS = "Your JSON object does not end: close its strings and braces."
 
@@ -76,6 +78,20 @@ def objects(text: str) -> tuple[list[Object], Broken | None]:
     return found, trouble
 
 
+def whole_object(text: str) -> dict[str, Any]:
+    """Reads an object that is all of a text.
+
+    Raises:
+        Broken: it cannot be read.
+    """
+    if not text[1:-1].strip():
+        return {}
+    found, broken = objects(text)
+    if broken or [(one.start, one.end) for one in found] != [(0, len(text))]:
+        raise broken or Broken("Your JSON cannot be read: give one object with names in double quotes.")
+    return found[0].value
+
+
 def end_of_object(text: str, start: int) -> int:
     """Where the object ends that begins with the brace at `start`; it need not be JSON but for its strings and braces.
 
@@ -101,6 +117,12 @@ def on_one_line(text: str) -> str:
         return " " if token[0].isspace() and _BREAK.search(token[0]) else token[0]
 
     return _TOKEN.sub(joined, text)
+
+
+def json_text(value: Any) -> str:
+    """Writes a value of JSON on one line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ODD_BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def spelled_in_python(text: str) -> str:
@@ -132,7 +154,7 @@ def _respelled(text: str, words: Mapping[str, str], strings: re.Pattern[str] | N
 
 def _without_escapes(string: str) -> str:
     try:
-        written = json.dumps(json.loads(string, strict=False), ensure_ascii=False)
+        written = json_text(json.loads(string, strict=False))
         written.encode()
     except ValueError:  # it is Python's, or holds half a character
         return string

@@ -22,7 +22,7 @@ from envpool.errors import EnvPoolError, PolicyFailed
 from envpool.formats import ActionFormat
 from envpool.session import Session
 from envpool.spec import EnvSpec
-from envpool.types import Completion, Message, Schema, Task, Turn, conversation
+from envpool.types import Action, Completion, Message, Schema, Task, Turn, conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class ExpertPolicy:
 
 
 class _ExpertActor:
-    def __init__(self, moves: Iterator[tuple[str, str]], format: ActionFormat) -> None:
+    def __init__(self, moves: Iterator[tuple[str, Action]], format: ActionFormat) -> None:
         self._moves = moves
         self._format = format
 

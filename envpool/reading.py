@@ -22,10 +22,12 @@ from collections.abc import Sequence
 
 from envpool.calls import Toolbox
 from envpool.errors import MalformedAction
-from envpool.objects import end_of_object, on_one_line
+from envpool.labels import MARKDOWN, block_below, labels_of, text_below
+from envpool.objects import end_of_object, on_one_line, whole_object
 from envpool.spec import Alone, Writing
 from envpool.thoughts import ENDS, MOST_ENDS, OPENS, Found, NothingFound, may_hold_tags, past_thoughts, without_tags
-from envpool.tools import WITH_INPUT
+from envpool.tools import ACT, WITH_INPUT
+from envpool.types import Call
 
 LAYERS = 6
 """How many marks around an action are taken off."""
@@ -35,20 +37,7 @@ MOST_LINES = 64
 
 NOTHING = "No action found: end your answer with a line 'Action:' and the action below it."
 
-_MARK = r"[*_`\"'\u201d\u2019\])]{0,3}"  # what may close a decoration in front of the colon
-_LABEL = re.compile(
-    rf"^(?P<marks>(?:(?!\n)[\W_]){{0,16}}(?:\d{{1,2}}[.)](?:(?!\n)[\W_]){{1,8}})?)"
-    rf"action(?:[ \t]*\d{{1,3}})?{_MARK}[ \t]*[:\uff1a]"
-    r"|^[ \t]*(?P<heading>#{1,6}[ \t]*|\*\*|#{1,6}[ \t]*\*\*)action(?:\*\*)?[ \t]*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_INLINE = re.compile(
-    rf"(?:(?<![^\s.!?;,):|>])[*_`\"']{{0,3}}A(?:ction|CTION)|(?<=[.!?;] )[*_`]{{0,3}}action){_MARK}[ \t]*[:\uff1a]"
-)
 _THOUGHT = re.compile(r"[\W_]{0,16}thought(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a][*_`]{0,3}", re.IGNORECASE)
-_QUOTES = frozenset(">\"'`\u201c\u201d\u2018\u2019«»(")
-
-_WORD_FOR_WORD = re.compile(r"\s*(`{4,64})[^\n`]*\n")
 _FENCE = re.compile(r"```(?:[\w+-]*[ \t\r]*\n|(?i:sqlite|sql|json|python)[ \t]+)?(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"```[\w+-]*\s*(?=\Z|[\W_]*thought)", re.IGNORECASE)
 _INVENTED = re.compile(r"^[\W_]{0,16}(?:observation|thought)(?:[ \t]*\d{1,3})?[*_`]{0,3}[ \t]*[:\uff1a]", re.I | re.M)
@@ -58,9 +47,8 @@ _LINE = re.compile(r"[^\n]+")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 _LIST_MARK = re.compile(r"(?:[-+*•>]|\d{1,3}[.)])\s+(?=\S)")
-_MARKDOWN = ("***", "**", "*", "``", "`")
 _PAIRS = (
-    *((mark, mark) for mark in (*_MARKDOWN, "__", "_", '"', "'")),
+    *((mark, mark) for mark in (*MARKDOWN, "__", "_", '"', "'")),
     *(("\u201c", "\u201d"), ("\u2018", "\u2019"), ("«", "»"), ("[", "]"), ("(", ")"), ("<", ">"), ("{", "}")),
 )
 _GAP = re.compile(r"[\s,;.]{0,3}(?:(?:and|then|or)\s{1,3}){0,2}")
@@ -77,7 +65,9 @@ class Reader:
     """
 
     def __init__(self, tools: Toolbox, writing: Writing) -> None:
+        self._toolbox = tools
         self._tools = tools.telling
+        self._written = {tool.name for tool in tools.tools if tool is not ACT and WITH_INPUT not in tool.text}
         self._writing = writing
         signs = None if writing.signs is None else rf"(?:[^\w{re.escape(writing.signs)} ]|_)"
         changes = rf"\d{signs}+[^\W_]|[^\W_]{signs}+\d|(?<!\w)(?={signs})[-+\u2212\u2013.]\d"
@@ -101,8 +91,8 @@ class Reader:
         return without_tags(before[label.end() :] if label else before), action
 
     def _find(self, text: str) -> Found[str]:
-        labels = _labels(text)
-        if len(labels) == 1 and (block := _word_for_word(text, labels[0])):
+        labels = labels_of(text)
+        if len(labels) == 1 and (block := block_below(text, labels[0])):
             return block
         if self._writing.alone == Alone.TAGS and (found := self._alone(text)):
             labelled = labels and not any(map(str.isalnum, text[labels[-1].end() : found.start]))
@@ -116,7 +106,7 @@ class Reader:
                 return found
             raise NothingFound(NOTHING)
         label = labels[0]
-        rest = _below(text, label)
+        rest = text_below(text, label)
         if text.count("```", 0, label.start()) % 2:  # the whole answer is in a block of code
             rest = rest.partition("```")[0].rstrip()
         action = self._action(rest)
@@ -173,7 +163,9 @@ class Reader:
         text = text.strip()
         line, _, below = text.partition("\n")
         below = below.lstrip()
-        called = _CALLED.match(line) if self._takes_input else None
+        called = _CALLED.match(line)
+        if called and not (self._takes_input or called[1] in self._written):
+            called = None
         if called and (given := _INPUT.match(text, called.end())):
             return self._with_input(called[1], text[given.end() :])
         given = _INPUT.match(below)
@@ -191,7 +183,8 @@ class Reader:
         return line.strip(), below.strip()
 
     def _with_input(self, name: str, given: str) -> tuple[str, str]:
-        if not self._takes_input:
+        """Reads a tool and the JSON object below it; a tool whose actions are written otherwise is called."""
+        if not self._takes_input and name not in self._written:
             raise MalformedAction("An action here takes no 'Action Input:': write all of it on the line of 'Action:'.")
         block = _FENCE.match(given)
         given = block[1].strip() + given[block.end() :] if block else given
@@ -199,6 +192,8 @@ class Reader:
             raise MalformedAction("Give the Action Input as a JSON object that holds the arguments by name.")
         end = end_of_object(given, 0)
         tail, _, below = given[end:].partition("\n")
+        if name in self._written:
+            return f"{self._toolbox.text(Call(name, whole_object(given[:end])))}{tail}".strip(), below.strip()
         return f"{name} {WITH_INPUT} {on_one_line(given[:end])}{tail}".strip(), below.strip()
 
     def _check(self, action: str, further: str) -> None:
@@ -246,7 +241,7 @@ class Reader:
             plain = _one_layer_less(plain)
         if self._fits(plain):
             return plain
-        for mark in _MARKDOWN:
+        for mark in MARKDOWN:
             text = _without_pair(text, mark)
         return text
 
@@ -274,41 +269,6 @@ class Reader:
         if len(found) > 1:
             raise MalformedAction(f"Give one action at a time: your answer holds {len(found)}.")
         return Found(self._single(found[0].what), found[0].start, found[0].end) if found else None
-
-
-def _labels(text: str) -> list[re.Match[str]]:
-    """The labels of a text; quoted ones count only if there is no other, and those within a line come last."""
-    plain: list[re.Match[str]] = []
-    quoted: list[re.Match[str]] = []
-    end = 0
-    for label in _LABEL.finditer(text):
-        if label.start() >= end:
-            (quoted if _QUOTES.intersection(label["marks"] or "") else plain).append(label)
-            block = _word_for_word(text, label)
-            end = block.end if block else label.end()
-    return plain or quoted or list(_INLINE.finditer(text))
-
-
-def _word_for_word(text: str, label: re.Match[str]) -> Found[str] | None:
-    """The block in four or more back quotes right below a label."""
-    opening = _WORD_FOR_WORD.match(text, label.end())
-    end = text.find(f"\n{opening[1]}", opening.end() - 1) if opening else -1
-    if opening is None or end < 0:
-        return None
-    action = text[opening.end() : end].strip()
-    return Found(action, label.start(), end + 1 + len(opening[1])) if action else None
-
-
-def _below(text: str, label: re.Match[str]) -> str:
-    """What follows a label, without the end of a decoration that begins in front of it."""
-    rest = text[label.end() :]
-    for mark in (*_MARKDOWN, "__", "_", '"', "'"):
-        if label[0].count(mark) % 2:
-            if rest.startswith(mark):
-                return rest[len(mark) :].strip()
-            line, gap, below = rest.lstrip().partition("\n")
-            return (line.rstrip().removesuffix(mark) + gap + below).strip()
-    return rest.strip()
 
 
 def _beside(action: str, ends: Sequence[tuple[str, str]]) -> bool:
@@ -377,19 +337,3 @@ def _between(text: str, begin: str, end: str) -> list[Found[str]]:
 def _shown(text: str) -> str:
     line = text.partition("\n")[0]
     return repr(line if len(line) <= 40 else f"{line[:37]}...")
-
-
-def word_for_word(action: str) -> str:
-    """Writes an action as a block that is taken word for word."""
-    longest = max((len(run) for run in re.findall("`+", action)), default=0)
-    marks = "`" * max(4, longest + 1)
-    return f"{marks}\n{action}\n{marks}"
-
-
-def tamed(thought: str) -> str:
-    """Writes a thought so that nothing in it is taken for a label or for the end of private thoughts."""
-    return _INLINE.sub(_dashed, _LABEL.sub(_dashed, without_tags(thought)))
-
-
-def _dashed(label: re.Match[str]) -> str:
-    return f"({label[0].strip()[:-1]})"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from envpool.errors import EnvironmentFailed, ReplayMismatch, ServerRefused, SessionLost
+from envpool.errors import EnvironmentFailed, ReplayMismatch, SessionLost
 from envpool.session import Session
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Step
+from envpool.types import Action, Step
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class ReplayingSession:
 
     Args:
         spec: the card of the environment.
-        session: the session to start with.
+        session: the session to start with; None to have `begin` open it.
         open: opens another one.
         replays: how often to try that, at most, for one call.
         recorder: where failures and replays are counted.
@@ -31,26 +31,38 @@ class ReplayingSession:
     def __init__(
         self,
         spec: EnvSpec,
-        session: Session,
+        session: Session | None,
         open: Callable[[], Awaitable[Session]],
         *,
         replays: int,
         recorder: Recorder | None,
     ) -> None:
         self._spec = spec
-        self._session: Session | None = session
+        self._session = session
         self._open = open
         self._replays = self._left = replays
         self._recorder = recorder
         self._index: int | None = None
         self._first = ""
-        self._steps: list[tuple[str, Step]] = []
+        self._steps: list[tuple[Action, Step]] = []
         self._closed = False
 
     @property
     def environment(self) -> None:
         """It lives elsewhere."""
         return None
+
+    async def begin(self) -> None:
+        """Opens the session, again if it is lost meanwhile.
+
+        Raises:
+            EnvPoolError: it could not be opened.
+        """
+
+        async def nothing(session: Session) -> None:
+            pass
+
+        await self._survive(nothing)
 
     async def reset(self, index: int) -> str:
         """Starts the task `index`; returns the first observation.
@@ -63,7 +75,7 @@ class ReplayingSession:
         self._index = index
         return self._first
 
-    async def step(self, action: str) -> Step:
+    async def step(self, action: Action) -> Step:
         """Takes one action.
 
         Raises:
@@ -94,12 +106,9 @@ class ReplayingSession:
         while True:
             try:
                 return await call(await self._live())
-            except ReplayMismatch:
-                raise
             except EnvironmentFailed as failure:
-                final = isinstance(failure, ServerRefused) and failure.final
                 may_replay = self._index is None or self._spec.deterministic
-                if final or self._closed or not self._left or not may_replay:
+                if failure.final or self._closed or not self._left or not may_replay:
                     raise
                 self._left -= 1
                 if self._recorder:

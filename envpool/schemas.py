@@ -1,9 +1,9 @@
 """Values by JSON Schema: what a schema asks for in words, and values read by it.
 
-A value is read as what it must be meant to be (``"7"`` where a whole number is wanted, ``7`` where a text is) or refused
-in words. What is read stays a value of JSON and is not changed otherwise: a whole number stays one where any number is
-wanted. A text that UTF-8 cannot write, a number that is not finite, a whole number of more than `MOST_DIGITS` digits and
-what is nested more than `DEEPEST` deep are refused, for some form of a call could not hold them.
+A value is read as what it must be meant to be (``"7"`` where a whole number is wanted, ``7`` where a text is) or
+refused in words. What is read stays a value of JSON and is not changed otherwise: a whole number stays one where any
+number is wanted. A text that UTF-8 cannot write, a number that is not finite, a whole number of more than `MOST_DIGITS`
+digits and what is nested more than `DEEPEST` deep are refused, for some form of a call could not hold them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ DEEPEST = 50
 """How many lists and objects may lie within each other; Python's parser takes fewer than 100."""
 
 _TOO_LARGE = 10**MOST_DIGITS
+_NO_FLOAT = 10**308
 _EXACT = 2**53
 """Whole numbers up to here are written exactly as a ``float``."""
 _INT = re.compile(rf"-?[0-9]{{1,{MOST_DIGITS}}}")
@@ -101,6 +102,8 @@ def shown(schema: JsonSchema) -> str:
         fields = (f"{name}{'' if name in needed else '?'}: {shown(of)}" for name, of in schema["properties"].items())
         return f"{{{', '.join(fields)}}}"
     name = _TYPES[schema["type"]][0] if schema.get("type") in _TYPES else "Any"
+    if "prefixItems" in schema:
+        return f"{name}[{', '.join(map(shown, schema['prefixItems']))}]"
     if schema.get("items"):
         return f"{name}[{shown(schema['items'])}]"
     further = schema.get("additionalProperties")
@@ -120,11 +123,11 @@ def wanted(schema: JsonSchema) -> str:
 def sample(schema: JsonSchema, name: str) -> Any:
     """A value that stands in for one of the schema in an example."""
     schema = options(schema)[0]
-    if allowed := choices(schema):
-        return allowed[0]
+    if known := schema.get("examples") or choices(schema):
+        return known[0]
     match schema.get("type"):
         case "integer":
-            return 1
+            return max(1, schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
         case "number":
             return 1.5
         case "boolean":
@@ -231,8 +234,8 @@ def _read_object(schema: JsonSchema, value: dict[Any, Any], depth: int) -> dict[
     for name, item in value.items():
         if not isinstance(name, str):
             raise Wrong(f"holds {brief(name)} as a name, not a text")
-        of = known.get(name, {} if further is True else further)
-        if of is False:
+        of: JsonSchema | None = known.get(name, {} if further is True else further or None)
+        if of is None:
             raise Wrong(f"has no field {brief(name)}{did_you_mean(name[:40], known)}")
         found[_text(name)] = _at(f".{name[:40]}", read, of, item, depth + 1)
     missing = [name for name in schema.get("required", ()) if name not in value]
@@ -249,7 +252,7 @@ def _read_anything(value: Any, depth: int) -> Any:
 
 def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(_number(value))
+        return str(_int(value) if isinstance(value, int) else _number(value))
     if not isinstance(value, str):
         raise _Other
     try:
@@ -274,7 +277,9 @@ def _number(value: Any) -> int | float:
         return float(value) if "." in value else int(value)
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _TOO_LARGE:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= _NO_FLOAT:
+            raise Wrong("has too many digits: give a number of at most 308")
         return value
     raise _Other
 

@@ -14,7 +14,7 @@ import trio
 from envpool.errors import EnvironmentFailed
 from envpool.spec import Environment, EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Step
+from envpool.types import Action, Step
 
 
 class Session(Protocol):
@@ -27,7 +27,7 @@ class Session(Protocol):
     async def reset(self, index: int) -> str:
         """Starts the task `index`; returns the first observation."""
 
-    async def step(self, action: str) -> Step:
+    async def step(self, action: Action) -> Step:
         """Takes one action."""
 
     async def available_actions(self) -> Sequence[str]:

@@ -61,8 +61,11 @@ class Parameter:
             return self._adapter.validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"])
-            raise Wrong(f"is {brief(first['input'])}: {first['msg'][:1].lower()}{first['msg'][1:]}", place) from None
+            short = first["type"] == "missing"  # of a list, for fields of objects are looked at before
+            keys = first["loc"][:-1] if short else first["loc"]
+            place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+            words = f"is {brief(first['input'])}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            raise Wrong("is too short" if short else words, place) from None
 
 
 def parameters_of(name: str, function: Callable[..., Any]) -> list[Parameter]:

@@ -24,6 +24,8 @@ class Statistics:
         latency: seconds that an environment took for an answer, by percentile (50, 90, 99); within 5 %.
         retries: requests to servers that were repeated.
         replays: sessions that were lost and played again from their reset.
+        abandoned: sessions of this machine that were left alone in a call that hung; the thread of each is there until
+            its call comes back.
         errors: failures by kind, those that a retry or a replay healed included.
     """
 
@@ -36,6 +38,7 @@ class Statistics:
     latency: Mapping[int, float]
     retries: int
     replays: int
+    abandoned: int
     errors: Mapping[str, int]
 
     @property
@@ -65,6 +68,7 @@ class Recorder:
     corrections: int = 0
     retries: int = 0
     replays: int = 0
+    abandoned: int = 0
     finished: Counter[StopReason] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     _latency: Counter[int] = field(default_factory=Counter)
@@ -105,6 +109,7 @@ class Recorder:
             latency={percent: self._percentile(percent) for percent in PERCENTILES},
             retries=self.retries,
             replays=self.replays,
+            abandoned=self.abandoned,
             errors=dict(self.errors),
         )
 

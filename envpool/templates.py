@@ -7,15 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envpool.objects import objects
+from envpool.objects import json_text, whole_object
 from envpool.schemas import JsonSchema, Wrong, choices, is_open_text, options
 from envpool.signatures import Parameter
 from envpool.tools import ALL, PLACE, Tool
 
 _PATTERNS = {"integer": r"-?[0-9]+", "number": r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?", "boolean": "true|false"}
 _LINE_BREAK = re.compile(r"[\r\n]")
-_ODD_BREAKS = re.compile("[\x85\u2028\u2029]")
-"""The line breaks that `json.dumps` leaves as they are."""
 
 
 class _All:
@@ -106,8 +104,10 @@ class Template:
             return None
         holes = [piece for piece in self._pieces if not isinstance(piece, str)]
         if any(isinstance(hole, _All) for hole in holes):
-            return _object(match[1])
-        return {hole.name: text for hole, text in zip(holes, match.groups(), strict=True) if isinstance(hole, Parameter)}
+            return whole_object(match[1])
+        return {
+            hole.name: text for hole, text in zip(holes, match.groups(), strict=True) if isinstance(hole, Parameter)
+        }
 
     def _written(self, piece: str | Parameter | _All, arguments: Mapping[str, Any]) -> str:
         if isinstance(piece, str):
@@ -116,22 +116,6 @@ class Template:
             return json_text({name: arguments[name] for name in self._known if name in arguments})
         value = arguments[piece.name]
         return value if isinstance(value, str) else json.dumps(value)
-
-
-def json_text(value: Any) -> str:
-    """Writes a value of JSON on one line."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return _ODD_BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """Reads an object that is all of a text."""
-    if text[1:-1].strip() == "":
-        return {}
-    found, broken = objects(text)
-    if broken:
-        raise broken
-    return found[0].value if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else None
 
 
 def _pattern(piece: str | Parameter | _All) -> str:

@@ -34,8 +34,8 @@ arguments as a JSON object, on one line:
 
 NAME with Action Input: {{"argument": value, ...}}
 
-For example: {example}. A tool without arguments is given {{}}. Leave out arguments that you do not need; the \
-values true, false and null cannot be read. The tools and their arguments are:
+For example: {example}. A tool without arguments is given {{}}. Leave out arguments that you do not need. The \
+tools and their arguments are:
 {tools}
 
 {end}"""

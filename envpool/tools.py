@@ -6,8 +6,8 @@
 
 The text says how an action is written, with parameters in braces; ``{**}`` stands for a JSON object of all of them.
 Without a text an action is ``NAME with Action Input: {...}``, as AgentGym's tool servers read it. The function need not
-do anything: where the rules live elsewhere its signature is all there is, and a default of ``...`` says that a parameter
-may be left out. `Toolbox` (in `envpool.calls`) writes and reads the calls.
+do anything: where the rules live elsewhere its signature is all there is, and a default of ``...`` says that a
+parameter may be left out. `Toolbox` (in `envpool.calls`) writes and reads the calls.
 
 Types are those that JSON has (``str``, ``int``, ``float``, ``bool``, ``None``, ``list``, ``dict``, ``Any``), made more
 exact by ``Literal``, ``Enum``, ``list[int]``, ``TypedDict``, dataclasses, unions and what else pydantic knows.
@@ -24,7 +24,7 @@ from types import MethodType
 from typing import Any, overload
 
 from envpool.errors import EnvPoolError, did_you_mean
-from envpool.schemas import JsonSchema, choices, options
+from envpool.schemas import JsonSchema, choices, is_open_text, options
 from envpool.signatures import parameters_of
 from envpool.types import Schema
 
@@ -36,6 +36,7 @@ PLACE = re.compile(r"\{([^{}]+)\}")
 
 WITH_INPUT = "with Action Input:"
 
+_ADJACENT = re.compile(r"\{([^{}]+)\}(?=\{([^{}]+)\})")
 _IN_TEXT = ("string", "integer", "number", "boolean")
 
 
@@ -120,6 +121,9 @@ class Tool:
             raise EnvPoolError(f"{trouble} names an argument twice")
         if ALL in named:
             return
+        for first, second in _ADJACENT.findall(self.text):
+            if is_open_text(known[first].schema) and is_open_text(known[second].schema):
+                raise EnvPoolError(f"{trouble} has nothing between {first!r} and {second!r}: write something there")
         for parameter in self.parameters:
             if parameter.name not in named:
                 raise EnvPoolError(f"{trouble} leaves {parameter.name!r} out: name it, or give no text")
@@ -166,7 +170,7 @@ def tools_of(kind: type) -> Sequence[Tool]:
 
 @tool("{action}")
 def act(action: str) -> None:
-    """takes one action, written as the instructions say"""  # noqa: D403, D415
+    """takes one action, written as the instructions say"""
 
 
 ACT = act

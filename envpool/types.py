@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from envpool.call import Action, Call, Schema
-from envpool.syntaxes import split
+from envpool.syntaxes import HERMES, split
 
 __all__ = [
     "Action",
@@ -81,6 +81,11 @@ class Message:
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     calls: tuple[Call, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The content, with the calls behind it in the neutral spelling."""
+        return HERMES.write(self.content, self.calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envpool import EnvSpec, Split, Step, Tool, UnknownTask, register
+from envpool import EnvSpec, Split, Step, UnknownTask, tool
 
 
 class HigherLower:
@@ -45,6 +45,11 @@ def expert(game: HigherLower) -> Iterator[tuple[str, str]]:
         yield f"It is between {game.low} and {game.high}.", str(middle)
 
 
+@tool("{number}")
+def guess(number: int) -> None:
+    """guesses a number"""
+
+
 SPEC = EnvSpec(
     name="higher_lower",
     version="1",
@@ -57,7 +62,5 @@ SPEC = EnvSpec(
     success_above=0.5,
     expert=expert,
     place="inline",
-    tools=(Tool("guess", "{number:int}", "guesses a number"),),
+    tools=(guess,),
 )
-
-register(SPEC)

@@ -20,10 +20,10 @@ from agentgym.settings import EndpointSettings
 from envpool import EnvPoolError, Task, get_spec, run_sync
 from envpool.dialects import REQUEST, SESSION
 from envpool.errors import ServerUnreachable
-from envpool.testing import FakeServer, Fault, FaultProxy
-from envpool.transports.connection import INTERIM_ANSWERS, PIECE, Connection, ConnectionFailed, Socket
-from envpool.transports.endpoint import Endpoint
-from envpool.transports.http import HttpTransport, Wire
+from envpool.places.connection import INTERIM_ANSWERS, PIECE, Connection, ConnectionFailed, Socket
+from envpool.places.endpoint import Endpoint
+from envpool.places.http import HttpTransport, Wire
+from envpool.testing import Fault, LiveServer
 
 
 def answer(text: str = "true", status: int = 200, *headers: str) -> bytes:
@@ -316,9 +316,9 @@ def test_answers_that_are_mixed_up_change_no_trajectory_and_leave_no_session(fau
     here = played_here(tasks)
 
     async def main():
-        async with FakeServer("maze") as server, FaultProxy(server.url, {fault: rate}, seed=3) as proxy:
-            assert await play(served(proxy.url, sessions=16), tasks) == here
-            assert proxy.faults[fault] >= 3
+        async with LiveServer("maze", chances={fault: rate}, seed=3) as server:
+            assert await play(served(server.url, sessions=16), tasks) == here
+            assert server.faults[fault] >= 3
             assert not server.live
 
     run_sync(main)
@@ -332,24 +332,10 @@ def test_every_call_of_a_session_is_protected(fault, route):
     here = played_here(tasks)
 
     async def main():
-        async with FakeServer("maze") as server, FaultProxy(server.url, routes=[route]) as proxy:
-            proxy.upcoming.extend([None, *[fault] * 8])
-            assert await play(served(proxy.url, sessions=2), tasks) == here
-            assert proxy.faults[fault] >= 2
-            assert not server.live
-
-    run_sync(main)
-
-
-def test_a_fake_server_mixes_answers_up_itself():
-    (here,) = played_here([Task("maze", 3)])
-
-    async def main():
-        async with FakeServer("maze") as server:
-            server.upcoming.extend([None, None, None, None, Fault.STALE, None, Fault.DUP])
-            pool = served(server.url)
-            assert await play(pool, [Task("maze", 3)]) == [here]
-            assert pool.statistics().retries == 2
+        async with LiveServer("maze", routes=[route]) as server:
+            server.upcoming.extend([None, *[fault] * 8])
+            assert await play(served(server.url, sessions=2), tasks) == here
+            assert server.faults[fault] >= 2
             assert not server.live
 
     run_sync(main)
@@ -360,9 +346,8 @@ def test_an_original_server_that_answers_twice_changes_no_trajectory():
     here = played_here(tasks)
 
     async def main():
-        server = FakeServer("maze", native=False)
-        async with server, FaultProxy(server.url, {Fault.DUP: 0.05}) as proxy:
-            pool = served(proxy.url, sessions=8, settings=replace(QUICK, replays=20))
+        async with LiveServer("maze", original=True, chances={Fault.DUP: 0.05}) as server:
+            pool = served(server.url, sessions=8, settings=replace(QUICK, replays=20))
             assert await play(pool, tasks) == here
             assert pool.statistics().replays > 0
 
@@ -378,23 +363,27 @@ ECHOES = [
 
 
 @pytest.mark.parametrize(("told", "why"), ECHOES)
-def test_once_a_server_has_repeated_a_name_every_answer_has_to(told, why, monkeypatch):
+def test_once_a_server_has_repeated_a_name_every_answer_has_to(told, why):
+    class Forgetful(LiveServer):
+        told = None
+
+        async def pass_on(self, request, target):
+            answer = await super().pass_on(request, target)
+            if self.told is None:
+                return answer
+            named = {name: request.header(name.lower()) if text is None else text for name, text in self.told.items()}
+            echo = tuple((name.encode(), text.encode()) for name, text in named.items())
+            return replace(answer, headers=echo)
+
     async def main():
-        async with FakeServer("maze") as server:
+        async with Forgetful("maze") as server:
             transport = HttpTransport({"maze": [server.url]}, settings=replace(QUICK, retries=1, replays=0))
             async with transport.running():
                 session = await transport.open(get_spec("maze"))
-
-                def echo(request):
-                    named = {
-                        name: request.header(name.lower()) if text is None else text for name, text in told.items()
-                    }
-                    return tuple((name.encode(), text.encode()) for name, text in named.items())
-
-                with monkeypatch.context() as patch:
-                    patch.setattr(server._worlds, "echo", echo)
-                    with pytest.raises(ServerUnreachable, match=why):
-                        await session.reset(0)
+                server.told = told
+                with pytest.raises(ServerUnreachable, match=why):
+                    await session.reset(0)
+                server.told = None
                 await session.aclose()
 
     run_sync(main)

@@ -1,25 +1,46 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from known import EMBEDDED
 
-from envpool import EnvPoolError, MalformedAction, Split, get_spec
+from envpool import EnvPoolError, MalformedAction, Split, get_spec, tool
 from envpool.calls import Toolbox
 from envpool.formats import FORMATS, REACT, CodeAsAction, FunctionCalling, format_for
-from envpool.spec import Tool
 
-TOOLS = (
-    Tool("go_to", "go to {object}", "walks there"),
-    Tool("go_to_room", "go to room {room:int}"),
-    Tool("toggle", "toggle"),
-    Tool("toggle_and_go_through", "toggle and go through {door}"),
-    Tool("put", "put {object} into {container}"),
-    Tool("find", "find with Action Input: {{query, most:int?, near:number?, tags:list?, also:any?}}"),
-)
+
+@tool("go to {object}")
+def go_to(object: str) -> None:
+    """walks there"""
+
+
+@tool("go to room {room}")
+def go_to_room(room: int) -> None: ...
+
+
+@tool("toggle")
+def toggle() -> None: ...
+
+
+@tool("toggle and go through {door}")
+def toggle_and_go_through(door: str) -> None: ...
+
+
+@tool("put {object} into {container}")
+def put(object: str, container: str) -> None: ...
+
+
+@tool
+def find(
+    query: str, most: int = ..., near: float = ..., tags: list[Any] = ..., also: str | float | list[Any] = ...
+) -> None: ...
+
+
+TOOLS = Toolbox([go_to, go_to_room, toggle, toggle_and_go_through, put, find])
 CALLING = FunctionCalling(TOOLS)
 CODE = CodeAsAction(TOOLS)
 CALLS = (CALLING, CODE)
@@ -135,7 +156,7 @@ def test_code_is_read_in_a_fence_or_bare(text):
         ("put('a', container='b')", "put a into b"),
         ("go_to(5)", "go to 5"),
         ("go_to(-2.5)", "go to -2.5"),
-        ("go_to(True)", "go to True"),
+        ("go_to_room(room=7)", "go to room 7"),
         ("go_to('two\\nlines')", "go to two\nlines"),
         ("find('two\\nlines\u2028')", 'find with Action Input: {"query": "two\\nlines\\u2028"}'),
         ("go_to_room('7')", "go to room 7"),
@@ -163,14 +184,10 @@ def test_arguments_are_written_as_the_template_says(code, action):
         (called("go_to", object=None), "is nothing, not a text"),
         (called("go_to_room", room="two"), "The argument 'room' of go_to_room is 'two', not a whole number."),
         (called("go_to_room", room=True), "is True, not a whole number"),
-        (called("find", query="a", tags=[[[["deep"]]]]), "'tags' of find holds lists within lists, more than 3 deep."),
-        (
-            called("find", query="a", tags=[{}]),
-            "'tags' of find holds an object: give texts, numbers or lists of these.",
-        ),
-        (called("find", query="a", tags=[[None]]), "'tags' of find holds nothing: give texts"),
+        (called("go_to", object=True), "The argument 'object' of go_to is True, not a text."),
+        (called("go_to", object="two\ud800"), "holds half a character, '\\ud800': write the whole one"),
         (called("find", query="a", tags="b"), "The argument 'tags' of find is 'b', not a list."),
-        (called("find", query="a", also={}), "is an object, not a text, a number or a list of these."),
+        (called("find", query="a", also={}), "is an object, not a text, a number or a list."),
         ('{"name": "toggle" "arguments": {}}', "Your JSON cannot be read: a comma is missing, near"),
         ('{"name": "go_to", "arguments": {"object": red ball}}', "write names and texts in double quotes"),
         ('{"name": "go_to", "arguments": {"object": "a "b" c"}}', "a comma is missing"),
@@ -217,7 +234,9 @@ def test_function_calling_answers_a_mistake_with_a_correction(text, words):
         ("go_to(open('secret').read())", "nothing is computed"),
         ("go_to(f'{1}')", "nothing is computed"),
         ("go_to(*['x'])", "nothing is computed"),
-        ("go_to(None)", "nothing is computed"),
+        ("go_to(None)", "is nothing, not a text"),
+        ("go_to(nothing)", "nothing is computed"),
+        ("find('a', tags=[{1: 2}])", "names in a dict"),
         ("go_to_room(0x%s)" % ("f" * 9000), "is too large a number"),
         ("go_to('x\0')", "cannot be read"),
         ("(" * 10_000, "cannot be read"),
@@ -281,7 +300,8 @@ def test_line_breaks_in_arguments_survive_where_an_action_may_have_several_lines
     assert format_for("function_calling", get_spec("sqlgym")).parse(call).action == query
     assert format_for("code_as_action", get_spec("sqlgym")).parse(f"query({query!r})").action == query
     call = json.dumps({"name": "type", "arguments": {"id": 1, "text": "two\nlines", "enter": 1}})
-    assert format_for("function_calling", get_spec("webarena")).parse(call).action == "type [1] [two lines] [1]"
+    words = "The argument 'text' of type holds a line break, but an action here is one line: write it without."
+    assert words in correction(format_for("function_calling", get_spec("webarena")), call)
     call = json.dumps({"name": "update_note", "arguments": {"position": "A1", "content": "two\nlines"}})
     assert r'"two\nlines"' in format_for("function_calling", get_spec("sheet")).parse(call).action
 
@@ -374,8 +394,8 @@ def test_instructions_name_every_tool_and_hold_an_example_that_can_be_read(name,
     spec = get_spec(name)
     format = format_for(key, spec)
     assert format.name == key
-    for tool in [*(tool.name for tool in spec.tools), "act"]:
-        assert f"- {tool}(" in format.instructions
+    for called in [*(each.name for each in spec.tools), "act"]:
+        assert f"- {called}(" in format.instructions
     last = format.instructions.split("is taken by:")[1]
     assert f'"{format.parse(last).action}" is taken by' in format.instructions
 
@@ -389,28 +409,10 @@ def test_toggle_and_toggle_and_go_through_are_told_apart():
 
 
 def test_a_format_is_found_by_its_name():
-    assert list(FORMATS) == ["react", "function_calling", "code_as_action"]
+    assert list(FORMATS) == ["react", "function_calling", "code_as_action", "native"]
     assert format_for("react", get_spec("maze")).instructions == REACT.instructions
     with pytest.raises(EnvPoolError, match="unknown format 'function_caling'; did you mean 'function_calling'"):
         format_for("function_caling", get_spec("maze"))
-
-
-@pytest.mark.parametrize(
-    ("tools", "words"),
-    [
-        ([Tool("go to", "go to {x}")], "name like that of a Python function"),
-        ([Tool("go", "go {from}")], "'from' cannot be read"),
-        ([Tool("go", "go {x:float}")], "'x:float' cannot be read"),
-        ([Tool("go", "go {x} {x}")], "an argument twice"),
-        ([Tool("go", "go {x?}")], "only within a JSON object"),
-        ([Tool("go", "go {x:list}")], "only within a JSON object"),
-        ([Tool("go", "go"), Tool("go", "go on")], "same name"),
-        ([Tool("act", "do {x}")], "same name"),
-    ],
-)
-def test_a_tool_that_cannot_work_is_refused_at_once(tools, words):
-    with pytest.raises(EnvPoolError, match=words):
-        FunctionCalling(tools)
 
 
 @pytest.mark.parametrize(

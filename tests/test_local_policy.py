@@ -23,8 +23,8 @@ from agentgym.settings import GenerationSettings, TinySettings
 from envpool import EnvPool, EnvSpec, Episode, Step, StopReason, Task, Trajectory, collect, register, run_sync
 from envpool.errors import ContextFull
 from envpool.formats import REACT, Parsed
+from envpool.places.local import LocalTransport
 from envpool.session import Session
-from envpool.transports.local import LocalTransport
 
 MAX_TOKENS = 12
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "to", "its", "den")

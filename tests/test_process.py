@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import signal
 import subprocess
@@ -14,13 +14,10 @@ import trio
 from known import EMBEDDED
 from test_http import play, played_here, wander
 
-import envpool.transports.process as process_transport
-from envpool import EnvPool, EnvPoolError, Limits, MissingExtra, RandomPolicy, StopReason, Task, get_spec, run_sync
+from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Task, get_spec, run_sync
+from envpool.imports import import_modules
+from envpool.places.local import LocalTransport
 from envpool.testing import check_env
-from envpool.transports.endpoint import HttpSettings
-from envpool.transports.process import ProcessTransport
-
-QUICK = HttpSettings(call_seconds=20, backoff_seconds=0.01, replays=10)
 
 
 def alive(pid: int) -> bool:
@@ -35,7 +32,7 @@ def alive(pid: int) -> bool:
 def test_trajectories_are_the_same_in_worker_processes_and_no_worker_is_left(name):
     tasks = get_spec(name).select("explore", 8)
     here = played_here(tasks, RandomPolicy(2, available=True))
-    transport = ProcessTransport(2, settings=QUICK)
+    transport = LocalTransport("process", replays=10)
     pids = []
 
     async def main():
@@ -53,7 +50,7 @@ def test_trajectories_are_the_same_in_worker_processes_and_no_worker_is_left(nam
 def test_a_worker_that_dies_is_replaced_and_its_episodes_are_played_again():
     tasks = [Task("maze", index) for index in range(25)]
     here = played_here(tasks)
-    transport = ProcessTransport(2, settings=QUICK)
+    transport = LocalTransport("process", replays=10)
     turns, pids = 0, set()
 
     async def kill_one_now_and_then(conversation):
@@ -77,13 +74,15 @@ def test_an_environment_of_ones_own_lives_in_workers_too(tmp_path, monkeypatch):
     source = Path(__file__).parents[1] / "examples" / "higher_lower.py"
     (tmp_path / "own_game.py").write_text(source.read_text().replace('name="higher_lower"', 'name="own_game"'))
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.import_module("own_game")
-    (played,) = run_sync(play, EnvPool(transport=ProcessTransport(1)), [Task("own_game", 50)], RandomPolicy(0))
+    import_modules(["own_game"])
+    (played,) = run_sync(
+        play, EnvPool(transport=LocalTransport("process", processes=1)), [Task("own_game", 50)], RandomPolicy(0)
+    )
     assert played.stop is not StopReason.ERROR, played.error
 
 
-def test_workers_that_cannot_start_say_why(monkeypatch):
-    transport = ProcessTransport(2, imports=["no_such_module_anywhere"])
+def test_workers_that_cannot_start_say_why():
+    transport = LocalTransport("process", imports=["no_such_module_anywhere"])
 
     async def main():
         async with transport.running():
@@ -91,16 +90,13 @@ def test_workers_that_cannot_start_say_why(monkeypatch):
 
     with pytest.raises(EnvPoolError, match="could not start: there is no module 'no_such_module_anywhere'"):
         run_sync(main)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"agentgym-lightning\[serve\]"):
-        ProcessTransport()
     with pytest.raises(EnvPoolError, match="at least one worker"):
-        ProcessTransport(0)
+        LocalTransport("process", processes=0)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_conformance_kit_passes_in_workers(name):
-    report = check_env(get_spec(name), transport=ProcessTransport(2, settings=QUICK))
+    report = check_env(get_spec(name), transport=LocalTransport("process", replays=10))
     assert report.passed, report
 
 
@@ -108,10 +104,10 @@ PLAYER = """
 import sys
 import trio
 from envpool import EnvPool, Task, run_sync
-from envpool.transports.http import HttpTransport
-from envpool.transports.process import ProcessTransport
+from envpool.places.http import HttpTransport
+from envpool.places.local import LocalTransport
 
-transport = ProcessTransport(2) if sys.argv[1] == "workers" else HttpTransport({"maze": [sys.argv[1]]})
+transport = LocalTransport("process") if sys.argv[1] == "workers" else HttpTransport({"maze": [sys.argv[1]]})
 live = 0
 
 async def think(conversation):
@@ -190,8 +186,8 @@ import os, time
 from envpool import EnvSpec, register
 from envpool.envs.maze.world import Maze
 
-if os.environ.get("LOADS_SLOWLY"):
-    time.sleep(60)
+if os.environ.get("GATE"):
+    open(os.environ["GATE"]).read()  # returns when somebody has written there
 
 class Talkative(Maze):
     def step(self, action):
@@ -212,56 +208,56 @@ def talkative(tmp_path, monkeypatch):
 
 def test_an_environment_that_prints_does_not_stop(talkative):
     tasks = [Task("talkative", 0), Task("talkative", 5)]  # 320 kB, of which a pipe holds 64
-    played = run_sync(play, EnvPool(transport=ProcessTransport(1, settings=QUICK)), tasks, RandomPolicy(0))
+    played = run_sync(play, EnvPool(transport=LocalTransport("process", processes=1)), tasks, RandomPolicy(0))
     assert [t.stop for t in played] == [StopReason.MAX_TURNS] * 2
 
 
-async def leave_early(pool, tasks, loading):
+@pytest.fixture
+def gate(talkative, tmp_path, monkeypatch) -> Path:
+    """A pipe; workers go on loading until somebody writes there."""
+    os.mkfifo(tmp_path / "gate")
+    monkeypatch.setenv("GATE", str(tmp_path / "gate"))
+    return tmp_path / "gate"
+
+
+async def started_workers(transport: LocalTransport) -> list[int]:
+    while len(transport.pids) < 2:
+        await trio.lowlevel.checkpoint()
+    return transport.pids
+
+
+async def leave_early(pool, transport, tasks):
     async with pool.run(tasks, RandomPolicy(0)):
-        await loading.wait()
+        return await started_workers(transport)
 
 
-async def cancel(pool, tasks, loading):
+async def cancel(pool, transport, tasks):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play, pool, tasks, RandomPolicy(0))
-        await loading.wait()
+        pids = await started_workers(transport)
         nursery.cancel_scope.cancel()
+    return pids
 
 
+@pytest.mark.usefixtures("gate")
 @pytest.mark.parametrize("stop", [leave_early, cancel])
-def test_a_run_that_ends_while_workers_load_does_not_wait_for_them(stop, talkative, monkeypatch):
-    monkeypatch.setenv("LOADS_SLOWLY", "1")
-    loading, started = trio.Event(), []
-    open_process = trio.lowlevel.open_process
-
-    async def noted(*args, **options):
-        process = await open_process(*args, **options)
-        started.append(process)
-        if len(started) == 2:
-            loading.set()
-        return process
-
-    monkeypatch.setattr(trio.lowlevel, "open_process", noted)
-    pool = EnvPool(transport=ProcessTransport(2, settings=QUICK))
-    run_sync(stop, pool, [Task("talkative", index) for index in range(4)], loading)
-    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2  # not asked to end, nor waited for
+def test_a_run_that_ends_while_workers_load_does_not_wait_for_them(stop):
+    transport = LocalTransport("process")
+    pool = EnvPool(transport=transport)
+    pids = run_sync(stop, pool, transport, [Task("talkative", index) for index in range(4)])
+    assert not any(map(alive, pids))  # none was waited for: the gate never opens
 
 
-def test_an_episode_whose_time_is_up_while_workers_load_costs_no_other(talkative, monkeypatch):
-    begin, one_has_failed = process_transport._Worker.start, trio.Event()
-
-    async def late(worker):
-        await one_has_failed.wait()
-        await begin(worker)
-
-    monkeypatch.setattr(process_transport._Worker, "start", late)
+def test_an_episode_whose_time_is_up_while_workers_load_costs_no_other(gate):
     ends = []
 
     async def main():
-        pool = EnvPool(sessions=1, transport=ProcessTransport(1, settings=QUICK), limits=Limits(episode_seconds=1))
+        transport = LocalTransport("process", processes=1)
+        pool = EnvPool(sessions=1, transport=transport, limits=Limits(episode_seconds=1))
         async with pool.run([Task("talkative", index) for index in range(26)], RandomPolicy(0)) as trajectories:
             async for trajectory in trajectories:
-                one_has_failed.set()
+                if not ends:
+                    gate.write_text("go on")
                 ends.append(trajectory.stop)
 
     run_sync(main)

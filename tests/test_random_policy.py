@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Annotated, Literal, NotRequired
 
 import pytest
 from known import EMBEDDED, SERVED
+from pydantic import Field
 from test_pool import Counting, card, play
+from typing_extensions import TypedDict
 
 import envpool
-from envpool import Episode, RandomPolicy, StopReason, Task, Tool, get_spec, run_sync
+from envpool import Episode, RandomPolicy, StopReason, Task, get_spec, run_sync, tool
 from envpool.calls import Toolbox
-from envpool.formats import REACT
+from envpool.formats import FORMATS, REACT
 
 
 class Echo(Counting):
@@ -24,11 +27,34 @@ class Echo(Counting):
         return envpool.Step("A tin whistle.", 0.0, False)
 
 
-ECHO = card("echo", make=Echo, expert=None, max_turns=400, brief="Trade.", instructions="Trade.", tools=(
-    Tool("wait", "wait"),
-    Tool("take", "take {number:int} of {thing}"),
-    Tool("ask", "ask with {{question, price:number, names:list?, more:any?}}"),
-))  # fmt: skip
+@tool("wait")
+def wait() -> None: ...
+
+
+@tool("take {number} of {thing}")
+def take(number: int, thing: str) -> None: ...
+
+
+class Deal(TypedDict):
+    price: float
+    paid: bool
+    note: NotRequired[str]
+
+
+@tool("ask with {**}")
+def ask(
+    question: str,
+    price: float,
+    names: list[str] = ...,
+    deal: Deal | None = ...,
+    way: Literal["cash", "card"] = ...,
+    tip: Annotated[int, Field(le=40)] = ...,
+) -> None: ...
+
+
+ECHO = card(
+    "echo", make=Echo, expert=None, max_turns=400, brief="Trade.", instructions="Trade.", tools=(wait, take, ask)
+)
 
 
 def test_every_kind_of_action_is_drawn_and_its_arguments_are_what_the_conversation_showed():
@@ -37,21 +63,28 @@ def test_every_kind_of_action_is_drawn_and_its_arguments_are_what_the_conversati
     calls = [Toolbox(ECHO.tools).call(turn.action) for turn in played.turns]
     kinds = Counter(call.tool for call in calls)
     assert set(kinds) == {"wait", "take", "ask"}
-    assert min(kinds.values()) > 400 / 3 - 45  # five standard deviations
+    assert min(kinds.values()) > 400 / 3 - 55  # five standard deviations
     words = set(re.findall(r"\w+", f"{played.prompt} {played.observation} A tin whistle."))
-    for call in calls:
-        for name, value in call.arguments.items():
-            if name in ("number", "price"):
-                assert value in (4, 40, 70), call
-                continue
-            phrase = value[0] if isinstance(value, list) else value
-            assert set(re.findall(r"\w+", phrase)) <= words, call
-            assert 1 <= len(phrase.split()) <= 4
-    things = {call.arguments["thing"] for call in calls if call.tool == "take"}
-    assert {"brass lamp 4", "A tin whistle"} <= things
     asked = [call.arguments for call in calls if call.tool == "ask"]
-    for optional in ("names", "more"):
+    texts, numbers = [], []
+    for call in calls:
+        texts += [call.arguments[name] for name in ("thing", "question") if name in call.arguments]
+        texts += call.arguments.get("names", [])
+        numbers += [call.arguments[name] for name in ("number", "price", "tip") if name in call.arguments]
+    assert set(numbers) == {4, 40, 70}
+    for phrase in texts:
+        assert set(re.findall(r"\w+", phrase)) <= words, phrase
+        assert 1 <= len(phrase.split()) <= 4
+    assert {"brass lamp 4", "A tin whistle"} <= {call.arguments["thing"] for call in calls if call.tool == "take"}
+    for optional in ("names", "deal", "way", "tip"):
         assert {optional in arguments for arguments in asked} == {True, False}
+    assert {arguments["way"] for arguments in asked if "way" in arguments} == {"cash", "card"}
+    assert {arguments["tip"] for arguments in asked if "tip" in arguments} == {4, 40}  # 70 is more than it may be
+    deals = [arguments["deal"] for arguments in asked if "deal" in arguments]
+    assert None in deals
+    for key, values in (("paid", {True, False}), ("price", {4, 40, 70})):
+        assert {deal[key] for deal in deals if deal} == values
+    assert {"note" in deal for deal in deals if deal} == {True, False}
 
 
 def test_another_seed_task_or_sample_is_another_player_and_the_same_is_the_same():
@@ -64,7 +97,7 @@ def test_another_seed_task_or_sample_is_another_player_and_the_same_is_the_same(
     assert len({actions(0, 1, 0), actions(1, 1, 0), actions(0, 1, 1), actions(0, 2, 0)}) == 4
 
 
-@pytest.mark.parametrize("format_name", ["react", "function_calling", "code_as_action"])
+@pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_every_environment_is_played_in_every_format_and_understands_the_form(name, format_name):
     tasks = get_spec(name).select("eval", 20)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from known import EMBEDDED, SERVED
 
-from envpool import EnvPoolError, EnvSpec, MalformedAction, get_spec
+from envpool import EnvPoolError, EnvSpec, MalformedAction, get_spec, tool
 from envpool.formats import REACT, format_for
-from envpool.spec import Alone, Tool, Writing
+from envpool.spec import Alone, Writing
 
 ALL = sorted([*EMBEDDED, *SERVED])
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -249,11 +249,19 @@ def test_nothing_of_a_call_on_several_lines_is_left_away_where_nothing_is_known(
     assert REACT.parse("Action:\nfirst\n  second").action == "first\n  second"
 
 
+@tool("{number}")
+def guess(number: int) -> None: ...
+
+
+@tool("say {**}")
+def say(words: str) -> None: ...
+
+
 def test_tools_of_an_environment_of_ones_own_show_what_decoration_is():
     spec = EnvSpec(
         **dict.fromkeys(("name", "version", "summary", "instructions", "brief"), "x"),
         make=lambda: None, tasks=lambda split: (), max_turns=1, success_above=0.5,
-        tools=(Tool("guess", "{number:int}"), Tool("say", "say {{words}}")),
+        tools=(guess, say),
     )  # fmt: skip
     format = format_for("react", spec)
     for text, action in (("**50**.", "50"), ("[50]", "50"), ('"say {"words": "."}"', 'say {"words": "."}')):

@@ -49,9 +49,9 @@ from envpool import (
 )
 from envpool.errors import MalformedAction
 from envpool.formats import Parsed, format_for
+from envpool.places.endpoint import Answer
 from envpool.policy import Episode
 from envpool.testing.http1 import Response
-from envpool.transports.endpoint import Answer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TURNS = 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import importlib
 import json
 import math
 import os
@@ -26,10 +27,11 @@ from uvicorn.server import ServerState
 
 from envpool import EnvPoolError, EnvSpec, MissingExtra, Step, UnknownTask, get_spec
 from envpool.dialects import Complained
+from envpool.places.inline import InlineHost
+from envpool.places.process import ProcessHost
+from envpool.places.thread import ThreadHost
 from envpool.server import connections, create_app, serve
-from envpool.server.hosting import InlineHost, ThreadHost
-from envpool.server.serve import _listening
-from envpool.server.workers import ProcessHost
+from envpool.server.serve import listening
 
 KEY = "Idempotency-Key"
 JSON = {"Content-Type": "application/json"}
@@ -171,7 +173,7 @@ def test_babyai_tells_the_score_so_far_and_what_the_last_action_added():
         seen = (await client.get("/observation", params={"id": number})).json()
         assert (seen["score"], seen["done"], seen["deleted"]) == (0.2, False, False)
 
-    run(main, replace(COUNTING, name="babyai"))
+    run(main, replace(COUNTING, dialect=DIALECTS["babyai"]))
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
@@ -191,7 +193,7 @@ def test_every_dialect_can_be_served_and_is_read_back_alike(name):
         with pytest.raises(Complained):
             dialect.read_step(await post(client, f"{dialect.base}/step", **who, action=sent))
 
-    run(main, replace(COUNTING, name=name))
+    run(main, replace(COUNTING, dialect=DIALECTS[name]))
 
 
 def test_the_server_says_who_it_is_also_in_front_of_its_base():
@@ -429,7 +431,7 @@ def test_a_call_that_hangs_in_a_thread_costs_only_its_own_session(slow):
         assert (await post(client, "/reset", id=other, data_idx=1))["observation"] == "Count to 1."
         assert client.sessions.count() == 1
 
-    run(main, slow, ThreadHost(slow, threads=1, step_seconds=0.2))
+    run(main, slow, ThreadHost(slow), step_seconds=0.2)
 
 
 # -- limits and lifetime ----------------------------------------------------------------------------------------------
@@ -543,6 +545,7 @@ def odd(tmp_path, monkeypatch) -> Path:
     (tmp_path / "locks").mkdir()
     monkeypatch.setenv("LOCKS", str(tmp_path / "locks"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path / "locks"
 
 
@@ -561,7 +564,8 @@ def wait_for_all_to_end(locks: Path, seconds: float = 10.0) -> None:
 
 
 def odd_host(**options) -> ProcessHost:
-    return ProcessHost("odd", 2, imports=["odd_environment"], **options)
+    importlib.import_module("odd_environment")
+    return ProcessHost(get_spec("odd"), 2, imports=["odd_environment"], **options)
 
 
 def test_environments_in_workers_answer_as_everywhere_else(odd):
@@ -613,13 +617,15 @@ def test_a_worker_that_hangs_is_ended_and_the_sessions_beside_are_lost_not_blame
         assert second["kind"] == "unknown_session"
         assert (await post(client, "/step", id=hanging, action="up"))["kind"] == "unknown_session"
 
-    run(main, COUNTING, odd_host(step_seconds=0.5))
+    run(main, COUNTING, odd_host(), step_seconds=0.5)
     wait_for_all_to_end(odd)
 
 
 def test_workers_that_cannot_start_say_why_in_one_line(odd):
     async def main(environment, imports):
-        await ProcessHost(environment, 2, imports=imports).start()
+        spec = replace(get_spec("maze"), name=environment, make=type("Made", (), {"__module__": imports[0]}))
+        async with served(spec, ProcessHost(spec, 2)) as client:
+            await client.sessions.try_out()
 
     with pytest.raises(EnvPoolError, match=r"a worker could not start: unknown environment 'od'.* did you mean 'odd'"):
         asyncio.run(main("od", ["odd_environment"]))
@@ -739,10 +745,10 @@ def test_workers_start_and_end_without_a_word():
 
 def test_a_port_that_another_server_has_just_taken_is_refused_before_anything_is_started(tmp_path):
     for place in (("127.0.0.1", 0, None), ("", 0, str(tmp_path / "s"))):
-        with _listening(*place) as (taken, _):
+        with listening(*place) as (taken, _):
             name = taken.getsockname()
             same = place if isinstance(name, str) else (*name, None)
-            with pytest.raises(EnvPoolError, match="in use"), _listening(*same):
+            with pytest.raises(EnvPoolError, match="in use"), listening(*same):
                 pass
 
 
@@ -781,7 +787,7 @@ def test_a_head_that_does_not_end_is_refused(first, rest):
 
 
 @asynccontextmanager
-async def listening(app, everyone: connections.Connections):
+async def behind_connections(app, everyone: connections.Connections):
     """Runs an application behind our connections; yields how to connect."""
     config, state = uvicorn.Config(app), ServerState()
     loop = asyncio.get_running_loop()
@@ -800,7 +806,7 @@ async def accepting():
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with listening(app, connections.Connections(10, 1000)) as connect:
+    async with behind_connections(app, connections.Connections(10, 1000)) as connect:
         yield connect
 
 

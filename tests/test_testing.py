@@ -15,22 +15,22 @@ from known import DIALECTS, EMBEDDED
 
 import envpool
 from envpool import EnvPool, EnvPoolError, EnvSpec, Split, Step, Task, UnknownTask, collect
-from envpool.dialects import Complained
+from envpool.dialects import REQUEST, SESSION, Complained
 from envpool.testing import (
     Client,
-    FakeServer,
     Fault,
     FaultProxy,
+    LiveServer,
     Lost,
     Response,
     ScriptedPolicy,
+    ScriptedServer,
     Verdict,
     add_check_command,
     check,
     check_env,
     format_report,
 )
-from envpool.testing.http1 import Request
 
 SAMPLES = Path(__file__).parents[1].parent / "shared" / "data" / "agentgym_wire_samples.json"
 
@@ -102,256 +102,57 @@ async def until(condition: Callable[[], bool]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-# ---- the fake server as envpool's own
+# ---- the live server
 
 
-def test_a_fake_server_serves_an_episode_from_create_to_close():
+def test_a_live_server_is_envpools_own_and_counts_sessions_and_requests():
     async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
+        async with LiveServer(COUNTING, max_sessions=2) as server, Client(server.url) as client:
+            opened_before = server.created
             session = await opened(client, index=1)
-            assert server.live == {session}
-            possible = await client.request("GET", f"/available_actions?id={session}")
-            assert possible.json() == ["up", "down"]
             step = await client.request(*up(session))
             assert step.json() == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
-            assert (await client.request("GET", f"/observation?id={session}")).json() == "You are at 1."
-            assert (await client.request("POST", "/close", {"id": session})).json() is True
-            assert (await client.request("POST", "/close", {"id": session})).json() is False
-            assert (server.live, server.created, server.closed) == (set(), 1, 1)
-            assert server.requests == {"/create": 1, "/reset": 1, "/available_actions": 1, "/step": 1,
-                                       "/observation": 1, "/close": 2}  # fmt: skip
-
-    play(main)
-
-
-def test_info_and_health_say_who_serves_how_much():
-    async def main():
-        async with FakeServer("maze", max_sessions=7) as server, Client(server.url) as client:
-            await client.request("POST", "/maze/create")
+            assert server.live == 1
             known = (await client.request("GET", "/info")).json()
-            assert known == (await client.request("GET", "/maze/info")).json()
-            assert (known["server"], known["environment"], known["version"]) == ("envpool", "maze", "1")
-            assert (known["sessions"], known["max_sessions"]) == (1, 7)
-            assert known["idempotent"] is known["closes"] is known["deterministic"] is True
-            assert (await client.request("GET", "/health")).json() == {"status": "ok", "sessions": 1}
+            assert (known["server"], known["max_sessions"], known["sessions"]) == ("envpool", 2, 1)
+            server.restart()
+            assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
+            assert (server.live, server.created - opened_before) == (0, 1)
+            assert server.requests == {"/create": 1, "/reset": 1, "/step": 2, "/info": 1}
 
     play(main)
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("original", [False, True], ids=["ours", "original"])
 @pytest.mark.parametrize("name", DIALECTS)
-def test_an_episode_reads_alike_in_every_dialect(name, native):
+def test_an_episode_reads_alike_in_every_dialect(name, original):
     dialect = DIALECTS[name]
 
     async def main():
-        async with FakeServer(COUNTING, name, native) as server, Client(server.url + dialect.base) as client:
-            created = await client.request("POST", "/create", dialect.create)
-            session = {dialect.session: dialect.read_created(created.json())}
-            asked = session | {dialect.index: 2} | dict(dialect.reset)
-            first = dialect.read_first((await client.request("POST", "/reset", asked)).json())
-            steps = []
+        spec = replace(COUNTING, dialect=dialect)
+        async with LiveServer(spec, original=original) as server, Client(server.url + dialect.base) as client:
+            created = dialect.read_created((await client.request("POST", "/create", dialect.create)).json())
+            first = await client.request(
+                "POST", "/reset", {dialect.session: created, dialect.index: 2, **dialect.reset}
+            )
+            assert dialect.read_first(first.json()).startswith("Count to 2.\nYou are at 0.")
+            seen = []
             for _ in range(2):
-                asked = session | {"action": dialect.action.replace("{}", "up")}
-                steps.append(dialect.read_step((await client.request("POST", "/step", asked)).json()))
-            return first, steps, list(server.live) == list(session.values())
-
-    shown = "\nAvailable actions: up, down" if dialect.actions else ""
-    assert play(main) == (
-        f"Count to 2.\nYou are at 0.{shown}",
-        [Step(f"You are at 1.{shown}", 0.0, False), Step(f"You are at 2.{shown}", 1.0, True)],
-        True,
-    )
-
-
-def test_where_the_score_has_a_key_of_its_own_the_reward_is_what_the_action_added():
-    async def main():
-        async with FakeServer(COUNTING, "babyai") as server, Client(server.url) as client:
-            session = await opened(client, 1)
-            return (await client.request(*up(session))).json()
-
-    assert play(main) == {"observation": "You are at 1.", "reward": 1.0, "score": 1.0, "done": True}
-
-
-MISTAKES = {
-    "unknown-session": (("POST", "/step", {"id": 5, "action": "up"}), "unknown_session", "The id 5 is not valid."),
-    "unknown-task": (("POST", "/reset", {"data_idx": 500}), "unknown_task", "there is no task 500"),
-    "before-reset": (("POST", "/step", {"action": "up"}), "not_started", "has not been reset"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_answered_in_words_under_200(name):
-    (method, path, body), kind, words = MISTAKES[name]
-
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = (await client.request("POST", "/create", {})).json()["id"]
-            return await client.request(method, path, {"id": session} | body)
-
-    answer = play(main)
-    assert answer.status == 200
-    assert answer.json()["kind"] == kind
-    assert words in answer.json()["error"]
-
-
-def test_a_finished_episode_takes_no_further_step():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = await opened(client, 1)
-            return [(await client.request(*up(session))).json() for _ in range(2)]
-
-    first, second = play(main)
-    assert first["done"]
-    assert second["kind"] == "finished"
-
-
-def test_an_environment_that_raises_costs_its_own_request_only():
-    def raises(self, action):
-        raise KeyError("lost")
-
-    async def main():
-        async with FakeServer(breaking(step=raises)) as server, Client(server.url) as client:
-            session = await opened(client)
-            failed = (await client.request(*up(session))).json()
-            assert failed == {"error": "KeyError: 'lost'", "kind": "environment_failed"}
-            reset = await client.request("POST", "/reset", {"id": session, "data_idx": 3})
-            assert reset.json()["observation"].startswith("Count to 3.")
+                body = {dialect.session: created, "action": dialect.write_action("up")}
+                seen.append(dialect.read_step((await client.request("POST", "/step", body)).json()))
+            assert server.live == 1
+            assert [step.observation.splitlines()[0] for step in seen] == ["You are at 1.", "You are at 2."]
+            assert [(step.score, step.done) for step in seen] == [(0.0, False), (1.0, True)]
 
     play(main)
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/step", b'{"id": 1'),
-        ("/step", b"[]"),
-        ("/step", b'{"id": "x"}'),
-        ("/reset", b'{"data_idx": 1}'),
-        ("/step", b""),
-    ],
-)
-def test_a_request_that_lacks_something_is_answered_with_422(path, body):
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            assert (await client.send(Request("POST", path, body))).status == 422
-            assert (await client.request("GET", "/nowhere")).status == 404
-
-    play(main)
-
-
-def test_a_full_server_says_so_and_has_room_again_after_a_close():
-    async def main():
-        async with FakeServer(COUNTING, max_sessions=1) as server, Client(server.url) as client:
-            session = await opened(client)
-            full = await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})
-            assert (full.status, full.json()["kind"]) == (503, "full")
-            assert (b"retry-after", b"1") in full.headers
-            await client.request("POST", "/close", {"id": session})
-            assert (await client.request("POST", "/create", {}, {"Idempotency-Key": "a"})).status == 200
-
-    play(main)
-
-
-def test_a_repeated_key_is_given_the_first_answer_and_done_once():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            create = [await client.request("POST", "/create", {}, {"Idempotency-Key": "c"}) for _ in range(2)]
-            session = create[0].json()["id"]
-            assert create[0] == create[1]
-            assert server.created == 1
-            await client.request("POST", "/reset", {"id": session, "data_idx": 2})
-            said = [
-                (await client.request(*up(session), {"Idempotency-Key": key})).json()["observation"] for key in "aabb"
-            ]
-            assert said == ["You are at 1.", "You are at 1.", "You are at 2.", "You are at 2."]
-            closed = [await client.request("POST", "/close", {"id": session}, {"Idempotency-Key": "d"}) for _ in "12"]
-            assert [answer.json() for answer in closed] == [True, True]
-
-    play(main)
-
-
-def test_a_repeated_key_waits_for_the_first_request_that_has_it():
-    async def main():
-        async with FakeServer(COUNTING) as server:
-            async with Client(server.url) as client:
-                session = await opened(client)
-            server.latency = lambda: 0.02
-            answers = []
-
-            async def ask():
-                async with Client(server.url) as client:
-                    answers.append((await client.request(*up(session), {"Idempotency-Key": "a"})).json())
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(5):
-                    nursery.start_soon(ask)
-            assert [answer["observation"] for answer in answers] == ["You are at 1."] * 5
-
-    play(main)
-
-
-def test_keys_belong_to_their_session():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            for session in [await opened(client), await opened(client)]:
-                answer = await client.request(*up(session), {"Idempotency-Key": "a"})
-                assert answer.json()["observation"] == "You are at 1."
-
-    play(main)
-
-
-def test_every_request_takes_its_time():
-    async def main():
-        drawn = iter([0.01, 0.02, 0.0])
-        async with FakeServer(COUNTING, latency=lambda: next(drawn)) as server, Client(server.url) as client:
-            started = trio.current_time()
-            await opened(client)
-            assert trio.current_time() - started >= 0.03
-            assert list(drawn) == [0.0]
-
-    play(main)
-
-
-def test_a_restart_forgets_every_session_and_gives_no_id_twice():
-    async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client:
-            session = await opened(client)
-            server.restart()
-            assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
-            assert await opened(client) != session
-
-    play(main)
-
-
-def test_many_connections_are_held_at_once():
-    async def main():
-        together, arrived = trio.Event(), 0
-
-        async def visit(url):
-            nonlocal arrived
-            async with Client(url) as client:
-                session = await opened(client)
-                arrived += 1
-                if arrived == 200:
-                    together.set()
-                await together.wait()
-                await client.request("POST", "/close", {"id": session})
-
-        async with FakeServer(COUNTING) as server:
-            async with trio.open_nursery() as nursery:
-                for _ in range(200):
-                    nursery.start_soon(visit, server.url)
-            assert (server.created, server.closed, server.live) == (200, 200, set())
-
-    play(main)
-
-
-# ---- the fake server as an original
+# ---- as an original
 
 
 def test_an_original_knows_nothing_of_ours_and_counts_from_one():
     async def main():
-        async with FakeServer("maze", native=False) as server, Client(server.url) as client:
+        async with LiveServer("maze", original=True) as server, Client(server.url) as client:
             assert (await client.request("GET", "/info")).status == 404
             ids = [(await client.request("POST", "/maze/create")).json()["id"] for _ in range(3)]
             assert ids == [1, 2, 3]
@@ -359,17 +160,18 @@ def test_an_original_knows_nothing_of_ours_and_counts_from_one():
             server.restart()
             assert (await client.request("POST", "/maze/create")).json()["id"] == 1
             early = await client.request("POST", "/maze/step", {"id": 1, "action": "move up"})
-            assert (early.status, early.json()) == (200, {"error": "1"})
+            assert (early.status, list(early.json())) == (200, ["error"])
 
     play(main)
 
 
 def test_an_original_that_gives_ids_out_again_shares_the_session():
     async def main():
-        async with FakeServer(COUNTING, "sqlgym", native=False) as server, Client(server.url) as client:
+        spec = replace(COUNTING, dialect=DIALECTS["sqlgym"])
+        async with LiveServer(spec, original=True) as server, Client(server.url) as client:
             ids = [(await client.request("POST", "/create")).json() for _ in range(9)]
             assert ids == [1, 2, 3, 4, 5, 6, 7, 8, 1]
-            assert (server.created, len(server.live)) == (9, 8)
+            assert server.live == 8
 
     play(main)
 
@@ -377,7 +179,8 @@ def test_an_original_that_gives_ids_out_again_shares_the_session():
 def test_originals_tell_of_errors_in_their_own_ways():
     async def told(name: str) -> Response:
         dialect = DIALECTS[name]
-        async with FakeServer(COUNTING, name, native=False) as server, Client(server.url + dialect.base) as client:
+        spec = replace(COUNTING, dialect=dialect)
+        async with LiveServer(spec, original=True) as server, Client(server.url + dialect.base) as client:
             return await client.request("POST", "/step", {dialect.session: 5, "action": "up"})
 
     plain = play(lambda: told("textcraft"))
@@ -389,7 +192,8 @@ def test_originals_tell_of_errors_in_their_own_ways():
 
 def test_an_original_without_keys_does_a_repeated_request_again():
     async def main():
-        async with FakeServer(COUNTING, "textcraft", native=False) as server, Client(server.url) as client:
+        spec = replace(COUNTING, dialect=DIALECTS["textcraft"])
+        async with LiveServer(spec, original=True) as server, Client(server.url) as client:
             session = await opened(client)
             return [(await client.request(*up(session), {"Idempotency-Key": "a"})).json() for _ in range(2)]
 
@@ -404,11 +208,11 @@ def test_a_scripted_server_answers_what_it_is_told():
         return (200, b"<html>") if path == "/odd" else (418, [method, path, body])
 
     async def main():
-        async with FakeServer.scripted(handler) as server, Client(server.url) as client:
+        async with ScriptedServer(handler) as server, Client(server.url) as client:
             assert (await client.request("GET", "/odd?x=1")).body == b"<html>"
             answer = await client.request("POST", "/pot", {"tea": True})
             assert (answer.status, answer.json()) == (418, ["POST", "/pot", {"tea": True}])
-            assert server.requests == {"/odd": 1, "/pot": 1}
+            assert server.counts == {"/odd": 1, "/pot": 1}
 
     play(main)
 
@@ -421,7 +225,7 @@ def test_a_recorded_server_answers_in_the_order_of_each_route():
     ]
 
     async def main():
-        async with FakeServer.recorded(exchanges, base="/maze") as server, Client(server.url) as client:
+        async with ScriptedServer.recorded(exchanges, base="/maze") as server, Client(server.url) as client:
             assert [(await client.request("POST", "/maze/create")).json()["id"] for _ in "12"] == [1, 2]
             failed = await client.request("POST", "/maze/step", {})
             assert (failed.status, failed.body) == (500, b"Internal Error")
@@ -433,7 +237,7 @@ def test_a_recorded_server_answers_in_the_order_of_each_route():
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the recorded exchanges are not here")
 def test_every_recorded_exchange_can_be_answered_again():
     async def main(exchanges):
-        async with FakeServer.recorded(exchanges) as server, Client(server.url) as client:
+        async with ScriptedServer.recorded(exchanges) as server, Client(server.url) as client:
             for exchange in exchanges:
                 answer = await client.request(exchange["method"], exchange["path"], exchange["json"])
                 assert answer.status == exchange["status"]
@@ -446,7 +250,7 @@ def test_every_recorded_exchange_can_be_answered_again():
 
 def test_a_client_that_speaks_no_http_is_hung_up_on_and_harms_nobody():
     async def main():
-        async with FakeServer(COUNTING) as server:
+        async with LiveServer(COUNTING) as server:
             port = int(server.url.rpartition(":")[2])
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all(b"hello?\r\n\r\n")
@@ -459,14 +263,14 @@ def test_a_client_that_speaks_no_http_is_hung_up_on_and_harms_nobody():
 
 def test_an_error_of_the_block_leaves_it_as_it_is_and_one_of_the_server_ends_the_block():
     async def block():
-        async with FakeServer(COUNTING):
+        async with LiveServer(COUNTING):
             raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
         play(block)
 
     async def server():
-        async with FakeServer.scripted(lambda *request: 1 / 0) as server, Client(server.url) as client:
+        async with ScriptedServer(lambda *request: 1 / 0) as server, Client(server.url) as client:
             await client.request("GET", "/")
 
     with pytest.raises(ZeroDivisionError):
@@ -475,7 +279,7 @@ def test_an_error_of_the_block_leaves_it_as_it_is_and_one_of_the_server_ends_the
 
 def test_a_killed_server_refuses_connections_until_it_is_revived():
     async def main():
-        async with FakeServer(COUNTING) as server, Client(server.url) as client, Client(server.url) as idle:
+        async with LiveServer(COUNTING) as server, Client(server.url) as client, Client(server.url) as idle:
             session = await opened(client)
             await idle.request("GET", "/health")
             for _ in range(3):
@@ -487,14 +291,14 @@ def test_a_killed_server_refuses_connections_until_it_is_revived():
                 server.revive()
                 server.revive()
                 assert (await client.request("GET", "/health")).json()["sessions"] == 1
-            assert server.live == {session}
+            assert (await client.request(*up(session))).status == 200
 
     play(main)
 
 
 def test_a_server_that_dies_cuts_off_what_it_was_doing():
     async def main():
-        async with FakeServer(COUNTING, latency=lambda: 1000.0) as server, Client(server.url) as client:
+        async with LiveServer(COUNTING, latency=lambda: 1000.0) as server, Client(server.url) as client:
             async with trio.open_nursery() as nursery:
 
                 @nursery.start_soon
@@ -504,7 +308,7 @@ def test_a_server_that_dies_cuts_off_what_it_was_doing():
 
                 with pytest.raises(Lost):
                     await client.request("POST", "/create", {})
-            assert server.created == 0
+            assert server.live == 0
 
     play(main)
 
@@ -517,7 +321,7 @@ def test_a_proxy_without_faults_passes_everything_on():
         return 201, {"method": method, "path": path, "body": body}
 
     async def main():
-        async with FakeServer.scripted(mirror) as server, FaultProxy(f"{server.url}/base") as proxy:
+        async with ScriptedServer(mirror) as server, FaultProxy(f"{server.url}/base") as proxy:
             async with Client(proxy.url) as client:
                 for body in (None, {"text": "\N{SNOWMAN}" * 9000}):
                     answer = await client.request("POST", "/step?x=1", body)
@@ -529,17 +333,16 @@ def test_a_proxy_without_faults_passes_everything_on():
 
 
 def test_a_proxy_names_the_target_as_the_host_and_keeps_other_headers():
-    seen = []
-
-    class Watching(FakeServer):
-        async def answer(self, request):
-            seen.append((request.header("host"), request.header("idempotency-key"), request.query))
-            return await super().answer(request)
+    def answer(*request):
+        return 200, "fine"
 
     async def main():
-        async with Watching(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
+        async with ScriptedServer(answer) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
             await client.request("GET", "/health?a=b", headers={"Idempotency-Key": "k"})
-            assert seen == [(server.url.removeprefix("http://"), "k", {"a": "b"})]
+            (seen,) = server.requests
+            assert (seen.header("host"), seen.header("idempotency-key"), seen.query) == (
+                server.url.removeprefix("http://"), "k", {"a": "b"},
+            )  # fmt: skip
 
     play(main)
 
@@ -561,27 +364,26 @@ def test_each_fault_is_what_it_says(fault):
     seen, carried_out = FAULTS[fault]
 
     async def main():
-        async with FakeServer(COUNTING) as server:
-            proxy = FaultProxy(server.url, {fault: 1.0}, routes=["/create"], delay=0.01, down=0.0)
-            async with proxy, Client(proxy.url) as client:
-                try:
-                    answer = await client.request("POST", "/create", {})
-                except Lost:
-                    assert seen == "lost"
-                else:
-                    assert answer.status == seen
-                    if fault is Fault.GARBAGE:
-                        with pytest.raises(ValueError, match="decode"):
-                            answer.json()
-                assert server.created == carried_out
-                assert proxy.faults == {fault: 1}
+        options = {"chances": {fault: 1.0}, "routes": ["/create"], "delay": 0.01, "down": 0.0}
+        async with LiveServer(COUNTING, **options) as server, Client(server.url) as client:
+            try:
+                answer = await client.request("POST", "/create", {})
+            except Lost:
+                assert seen == "lost"
+            else:
+                assert answer.status == seen
+                if fault is Fault.GARBAGE:
+                    with pytest.raises(ValueError, match="decode"):
+                        answer.json()
+            assert server.live == carried_out
+            assert server.faults == {fault: 1}
 
     play(main)
 
 
 def test_truncated_answers_end_and_reset_ones_break():
     async def rest_of(fault: Fault) -> str:
-        scripted = FakeServer.scripted(lambda *request: (200, b"0123456789"))
+        scripted = ScriptedServer(lambda *request: (200, b"0123456789"))
         async with scripted as server, FaultProxy(server.url, {fault: 1.0}) as proxy:
             stream = await trio.open_tcp_stream("127.0.0.1", int(proxy.url.rpartition(":")[2]))
             async with stream:
@@ -602,14 +404,14 @@ def test_truncated_answers_end_and_reset_ones_break():
 
 def test_a_hanging_request_is_carried_out_and_ends_with_its_client():
     async def main():
-        async with FakeServer(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
-            proxy.upcoming.append(Fault.HANG)
+        async with LiveServer(COUNTING) as server, Client(server.url) as client:
+            server.upcoming.append(Fault.HANG)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.request, "POST", "/create", {})
-                await until(lambda: server.created == 1)
+                await until(lambda: server.live == 1)
                 nursery.cancel_scope.cancel()
             assert (await client.request("POST", "/create", {})).status == 200
-            assert server.created == 2
+            assert server.live == 2
 
     play(main)
 
@@ -618,7 +420,7 @@ async def outcomes(seed: int, count: int = 60) -> list[str]:
     def answer(*request):
         return 200, "fine"
 
-    async with FakeServer.scripted(answer) as server:
+    async with ScriptedServer(answer) as server:
         proxy = FaultProxy(server.url, {Fault.UNAVAILABLE: 0.2, Fault.DROP: 0.2}, seed=seed)
         async with proxy, Client(proxy.url) as client:
             seen = []
@@ -646,8 +448,8 @@ def test_chances_that_are_none_are_refused():
 
 def test_what_is_upcoming_is_done_before_chance_decides():
     async def main():
-        async with FakeServer(COUNTING) as server, FaultProxy(server.url) as proxy, Client(proxy.url) as client:
-            proxy.upcoming.extend([None, Fault.INTERNAL])
+        async with LiveServer(COUNTING) as server, Client(server.url) as client:
+            server.upcoming.extend([None, Fault.INTERNAL])
             return [(await client.request("GET", "/health")).status for _ in range(3)]
 
     assert play(main) == [200, 500, 200]
@@ -656,18 +458,17 @@ def test_what_is_upcoming_is_done_before_chance_decides():
 def test_a_killed_proxy_cuts_every_connection_and_comes_back_when_told():
     async def main():
         async with (
-            FakeServer(COUNTING) as server,
-            FaultProxy(server.url, down=None) as proxy,
-            Client(proxy.url) as client,
-            Client(proxy.url) as other,
+            LiveServer(COUNTING, down=None) as server,
+            Client(server.url) as client,
+            Client(server.url) as other,
         ):
             session = await opened(other)
-            proxy.upcoming.append(Fault.KILL)
+            server.upcoming.append(Fault.KILL)
             with pytest.raises(Lost):
                 await client.request("GET", "/health")
             with pytest.raises(Lost):
                 await other.request(*up(session))
-            proxy.revive()
+            server.revive()
             assert (await other.request(*up(session))).status == 200
 
     play(main)
@@ -675,7 +476,7 @@ def test_a_killed_proxy_cuts_every_connection_and_comes_back_when_told():
 
 def test_a_kill_can_be_the_death_of_the_server_itself():
     async def main():
-        async with FakeServer(COUNTING) as server:
+        async with LiveServer(COUNTING) as server:
 
             async def die():
                 server.restart()
@@ -835,7 +636,7 @@ def test_an_environment_that_hangs_fails_in_time():
         async def never(*args):
             await trio.sleep_forever()
 
-        class Hanging(envpool.transports.local.LocalTransport):
+        class Hanging(envpool.places.local.LocalTransport):
             async def open(self, spec):
                 session = await super().open(spec)
                 session.step = never
@@ -855,13 +656,13 @@ def test_an_environment_that_is_not_deterministic_is_not_asked_to_be():
     assert skipped == {"same resets", "same steps", "isolation", "concurrency"}
 
 
-@pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("name", ["maze", "textcraft", "wordle"])
-def test_servers_conform_and_are_left_without_a_session(name, native):
+@pytest.mark.parametrize("original", [False, True], ids=["ours", "original"])
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_servers_conform_and_are_left_without_a_session(name, original):
     async def main():
-        async with FakeServer(name, native=native) as server:
+        async with LiveServer(name, original=original) as server:
             report = await check(server.url, dialect=name, tasks=2)
-            return report, len(server.live), DIALECTS[name].closes or native
+            return report, server.live, DIALECTS[name].closes or not original
 
     report, live, closes = play(main)
     assert report.passed, format_report(report)
@@ -869,11 +670,12 @@ def test_servers_conform_and_are_left_without_a_session(name, native):
 
 
 def test_a_server_that_frees_nothing_fails_the_check_of_closing():
-    class Leaking(FakeServer):
-        async def answer(self, request):
+    class Leaking(LiveServer):
+        async def pass_on(self, request, target):
             if request.path.endswith("/close"):
-                return replace(Response.of(True), headers=self._worlds.echo(request))
-            return await super().answer(request)
+                named = {REQUEST: request.header(REQUEST.lower()), SESSION: str(request.json()["id"])}
+                return Response.of(True, headers=tuple((key.encode(), text.encode()) for key, text in named.items()))
+            return await super().pass_on(request, target)
 
     async def main():
         async with Leaking("maze") as server:
@@ -894,7 +696,7 @@ def command(*words: str) -> int:
 def test_the_command_prints_a_line_per_check_and_says_by_its_exit_code_whether_all_passed(capsys):
     assert command("wordle", "--tasks", "1") == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "wordle in this process:"
+    assert printed[0] == "wordle (inline):"
     assert printed[-1] == "12 checks: 12 passed, 0 failed, 0 skipped"
     assert printed[1].startswith("passed  protocol")
 
@@ -918,7 +720,7 @@ def test_what_cannot_be_checked_is_the_callers_mistake():
 
 def test_a_server_that_says_nothing_is_not_waited_for_long():
     async def main():
-        async with FakeServer("maze", latency=lambda: math.inf) as server:
+        async with LiveServer("maze", latency=lambda: math.inf) as server:
             with pytest.raises(EnvPoolError, match=r"no session could be opened within 0\.1 s") as caught:
                 await check(server.url, dialect="maze", seconds=0.1)
         return str(caught.value)
@@ -938,15 +740,9 @@ def test_a_server_of_an_environment_of_ones_own_is_checked_with_its_token(tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TOKEN_OF_THE_SERVER", "secret")
 
-    class Guarded(FakeServer):
-        async def answer(self, request):
-            if request.header("authorization") != "Bearer secret":
-                return Response.of({"error": "who are you?"}, 401)
-            return await super().answer(request)
-
     async def main():
         own = replace(envpool.get_spec("maze"), name="maze-of-ones-own")
-        async with Guarded(own) as server:
+        async with LiveServer(own, token="secret") as server:
             words = ("--dialect", own.name, "--import", "maze_of_ones_own", "--tasks", "1")
             with pytest.raises(EnvPoolError, match="401"):
                 await trio.to_thread.run_sync(command, server.url, *words)

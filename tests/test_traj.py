@@ -604,3 +604,18 @@ def test_only_commands_that_save_say_that_they_go_on(monkeypatch, capsys):
     monkeypatch.setattr("agentgym.traj.stats", stopped)
     assert main(["traj", "stats", "run"]) == 75
     assert capsys.readouterr().err == "agentgym: stopped by SIGTERM\n"
+
+
+def test_calls_as_data_are_shown_with_the_result_of_each():
+    both = '<tool_call>\n{"name": "move", "arguments": {"direction": "up"}}\n</tool_call>\n' * 2
+
+    def answer(conversation):
+        return both
+
+    (played,) = collect(EnvPool(format="native", max_turns={"maze": 2}), [Task("maze", 3)], answer)
+    turn = replace(played.turns[0], info={"walls": 2})
+    store.write(Path("a.parquet"), [replace(played, turns=(turn,))], iteration=0, phase="explore")
+    text = printed(show, [Path("a.parquet")], {}, 1)
+    assert "tools offered as data: move, act" in text
+    assert f"-- observation 1, score 0\n{turn.results[0]}\n-- observation 2, score 0\n{turn.results[1]}\n" in text
+    assert "-- info\nwalls 2\n" in text

@@ -50,21 +50,20 @@ def spoken(message: Mapping[str, Any], episode: Episode) -> str:
     return _with_calls(content, calls, episode) if calls else content
 
 
-def spoken_natively(message: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The text of a message with its calls in the neutral spelling, and the calls as the server gave them."""
+def spoken_natively(message: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The text of a message with its calls in the neutral spelling, and their ids, empty where they have none."""
     content = (_text(message.get("content")) or _text(message.get("refusal"))).strip()
     given = _calls(message)
-    told = message.get("tool_calls")
-    as_given = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
     if not given:
         return content, []
+    ids = [call["id"] for call in given]
     calls = tuple(Call(call["name"], call["arguments"]) for call in given if _is_sound(call))
     if len(calls) < len(given):  # to be corrected, with what is wrong
-        return "\n".join([*([content] if content else []), *map(_as_it_came, given)]), as_given
+        return "\n".join([*([content] if content else []), *map(_as_it_came, given)]), ids
     if split(content).calls == calls:  # the same calls twice
-        return content, as_given
+        return content, ids
     text = HERMES.write(content, calls)
-    return text if split(text).calls == calls else HERMES.write(tamed(content), calls), as_given
+    return text if split(text).calls == calls else HERMES.write(tamed(content), calls), ids
 
 
 def _is_sound(call: Mapping[str, Any]) -> bool:
@@ -77,22 +76,17 @@ def _as_it_came(call: Mapping[str, Any]) -> str:
     return f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {written}}}\n</tool_call>'
 
 
-def as_openai(message: Message, given: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
+def as_openai(message: Message, ids: Sequence[str] = ()) -> dict[str, Any]:
     """A message as OpenAI's API has it.
 
     Args:
         message: the message.
-        given: the calls of an answer as the server gave them, if it did.
-        ids: the ids of the calls that the message makes, or of the one that it answers.
+        ids: the ids of the calls that the message makes; of a result, first the id of its call.
     """
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": ids[0], "content": message.content}
     written: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.calls and len(given) == len(message.calls):
-        written["tool_calls"] = [
-            {**call, "id": name, "type": "function"} for call, name in zip(given, ids, strict=True)
-        ]
-    elif message.calls:
+    if message.calls:
         written["tool_calls"] = [
             {
                 "id": name,
@@ -105,7 +99,7 @@ def as_openai(message: Message, given: Sequence[Mapping[str, Any]], ids: Sequenc
 
 
 def _with_calls(content: str, calls: Sequence[Mapping[str, Any]], episode: Episode) -> str:
-    written = [json.dumps(call, ensure_ascii=False) for call in calls]
+    written = [json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False) for call in calls]
     by_calls, own = format_for("function_calling", episode.spec), episode.format
     said = _action(content, own)
     actions = [_action(call, by_calls) for call in written]
@@ -131,7 +125,7 @@ def _action(text: str, format: ActionFormat) -> str | None:
 
 
 def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls of a message as ``{"name": ..., "arguments": ...}``."""
+    """The calls of a message as ``{"id": ..., "name": ..., "arguments": ...}``."""
     told = message.get("tool_calls")
     found = told if isinstance(told, list) and told else [message.get("function_call")]
     return [_call(one) for one in [*found, *_parts(message, "tool_use"), *_parts(message, "tool_call")] if one]
@@ -144,7 +138,12 @@ def _call(found: object) -> dict[str, Any]:
     if isinstance(arguments, str):
         with suppress(ValueError, RecursionError):  # what cannot be read is shown as it came, and corrected
             arguments = json.loads(arguments or "{}", strict=False)
-    return {"name": inner.get("name"), "arguments": {} if arguments is None else arguments}
+    identity = outer.get("id")
+    return {
+        "id": identity if isinstance(identity, str) else "",
+        "name": inner.get("name"),
+        "arguments": {} if arguments is None else arguments,
+    }
 
 
 def _parts(message: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:

@@ -202,8 +202,8 @@ class _ToolActor:
     def __init__(self, policy: RemotePolicy, episode: Episode) -> None:
         self._policy = policy
         self._episode = episode
-        self._messages: list[dict[str, Any]] = [as_openai(message, (), ()) for message in episode.messages]
-        self._given: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = [as_openai(message) for message in episode.messages]
+        self._ids: list[str] = []
         self._tokens = 0
         self._count = 0
 
@@ -216,7 +216,7 @@ class _ToolActor:
         reply = await self._policy.ask("/chat/completions", body, self._episode, turn)
         said = reply.choice.get("message")
         message = said if isinstance(said, dict) else {}
-        text, self._given = spoken_natively(message)
+        text, self._ids = spoken_natively(message)
         reasoning = thoughts(message)
         self._tokens = reply.prompt_tokens
         if not reasoning:  # thoughts are not read again
@@ -227,12 +227,12 @@ class _ToolActor:
         """Writes down the last answer and what came back. One whose calls cannot be read goes back as text."""
         text = turn.completion.text
         said = split(text, self._episode.tools).said if turn.calls else text
-        given = self._given if len(self._given) == len(turn.calls) else []
-        ids = [str(given[number].get("id") or "") if given else "" for number in range(len(turn.calls))]
-        ids = [name or call_id(self._count + number) for number, name in enumerate(ids)]
-        self._count += len(ids)
-        self._messages.append(as_openai(Message("assistant", said, turn.calls), given, ids))
-        self._messages += [as_openai(reply, (), ids[number:]) for number, reply in enumerate(turn.replies)]
+        ids = self._ids
+        if len(ids) != len(turn.calls) or len(set(ids)) < len(ids) or "" in ids:
+            ids = [call_id(self._count + number) for number in range(len(turn.calls))]
+        self._count += len(turn.calls)
+        self._messages.append(as_openai(Message("assistant", said, turn.calls), ids))
+        self._messages += [as_openai(reply, ids[number:]) for number, reply in enumerate(turn.replies)]
 
 
 class _TokenActor:

@@ -14,7 +14,7 @@ from typing import Any
 from agentgym.errors import ModelError
 from agentgym.settings import EndpointSettings
 from envpool.errors import ContextFull, PolicyFailed
-from envpool.transports.endpoint import Answer
+from envpool.places.endpoint import Answer
 
 LONGEST_WAIT = 120.0
 """A server that asks for a longer pause than this has used up its quota; seconds."""
@@ -44,6 +44,9 @@ _NO_MODEL = re.compile(
     re.IGNORECASE,
 )
 """How servers say that they have no such model, where the status does not."""
+
+_NO_TOOLS = re.compile(r"\btools?\b|tool[ _-](choice|call)|function call", re.IGNORECASE)
+"""How servers say that they take no tools."""
 
 _BAD_KEY = re.compile(r"api[ _-]?key|(access|bearer|auth) token|authenticat|unauthori[sz]ed|credentials", re.IGNORECASE)
 """How servers say that they do not take the key, where the status does not."""
@@ -211,7 +214,7 @@ class Reader:
         if status < 400:
             return ModelError(f"{text} (set model.endpoint.url to the address that it points to)")
         if first:  # nothing that we send is to its liking
-            return ModelError(f"{text} ({self._fields_cure()})")
+            return ModelError(f"{text} ({self._fields_cure(told)})")
         return ModelRefused("act", text)
 
     def _key_cure(self) -> str:
@@ -222,7 +225,12 @@ class Reader:
             f"the environment variable {name} holds no key that it takes: set it, or name another in model.endpoint.key"
         )
 
-    def _fields_cure(self) -> str:
+    def _fields_cure(self, told: str) -> str:
+        if _NO_TOOLS.search(told):
+            return (
+                "format=native needs a server that takes tools, as vLLM does with --enable-auto-tool-choice and "
+                "--tool-call-parser; or set format=function_calling"
+            )
         if self._settings.tokens:
             return "if it takes no token ids set model.endpoint.tokens=false"
         return "model.endpoint.options adds fields to requests and leaves some out"

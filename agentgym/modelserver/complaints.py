@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from agentgym.settings import EndpointSettings
 from envpool import EnvPoolError
 from envpool.errors import did_you_mean
-from envpool.transports.endpoint import Endpoint
+from envpool.places.endpoint import Endpoint
 
 LISTED = 10
 """How many of a server's models an error names."""

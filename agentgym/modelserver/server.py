@@ -1,6 +1,6 @@
 """Asks a server, again where that may help, over connections that are kept.
 
-They are those that environment servers are spoken to with (`envpool.transports.http.Wire`): a request costs the same
+They are those that environment servers are spoken to with (`envpool.places.http.Wire`): a request costs the same
 however many sessions there are, idle connections are given up before a server hangs up, and no more requests are under
 way at once than `EndpointSettings.concurrency`. To ask a model twice does no harm, so every request may be repeated.
 """
@@ -31,8 +31,8 @@ from agentgym.modelserver.answers import (
 from agentgym.modelserver.complaints import complaints_about, complaints_about_key, is_loopback, no_such_model
 from agentgym.settings import EndpointSettings
 from envpool.errors import ContextFull, EpisodeFailed, ServerUnreachable
-from envpool.transports.endpoint import Endpoint, HttpSettings
-from envpool.transports.http import Wire
+from envpool.places.endpoint import Endpoint, HttpSettings
+from envpool.places.http import Wire
 
 BACKOFF_SECONDS, BACKOFF_LIMIT = 0.5, 20.0
 """The longest pause before the first repetition, which doubles with each, and before any; drawn at random below."""

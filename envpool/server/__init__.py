@@ -6,8 +6,7 @@ callers       whose requests are answered
 application   the routes; the only file that imports FastAPI
 sessions      who is there, whose turn it is, who has been away for too long
 answers       refusals, and answers that are given once more to a request that is repeated
-hosting       where environments live: in the event loop or in threads
-workers       or in processes; worker is what runs in them
+asyncio_loop  the event loop, as `envpool.places` needs it, where the environments live
 """
 
 from envpool.server.serve import add_serve_command, create_app, serve

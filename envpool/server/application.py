@@ -13,11 +13,10 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from envpool.dialects import REQUEST, SESSION, Dialect
+from envpool.dialects import INFO, REQUEST, SESSION, Dialect
 from envpool.errors import MalformedAction
 from envpool.server.answers import Answer, Answers, Kind, Refused, key_reused
 from envpool.server.callers import Callers
-from envpool.server.hosting import Host
 from envpool.server.sessions import SessionTable, State
 from envpool.spec import EnvSpec
 
@@ -55,8 +54,7 @@ class Application:
 
     Args:
         spec: the card of the environment.
-        table: its sessions.
-        host: where the environments live; freed when the server ends.
+        table: its sessions, which are closed when the server ends.
         token: what clients have to show, if anything.
         callers: whose requests are answered; None for everyone's.
     """
@@ -65,7 +63,6 @@ class Application:
         self,
         spec: EnvSpec,
         table: SessionTable,
-        host: Host,
         *,
         token: str | None,
         callers: Callers | None,
@@ -73,7 +70,6 @@ class Application:
         self._spec = spec
         self._dialect = spec.dialect
         self._table = table
-        self._host = host
         self._token = None if token is None else f"Bearer {token}".encode()
         self._max_body = BODY + ESCAPED * spec.longest_action
         self._callers = callers
@@ -126,7 +122,6 @@ class Application:
             with suppress(asyncio.CancelledError):
                 await reaper
             await self._table.aclose()
-            await self._host.aclose()
 
     async def _create(self, request: Request) -> Answer:
         body = await self._read(request)
@@ -324,7 +319,8 @@ def _first(dialect: Dialect, number: int, state: State, actions: Mapping[str, An
 def _next(dialect: Dialect, state: State) -> dict[str, Any]:
     """Writes the answer to ``/step`` so that `Dialect.read_step` reads the state."""
     over = dict.fromkeys(dialect.done, False) | {dialect.done[0]: state.done}
-    return {dialect.observation: state.observation, **_numbers(dialect, state), **over}
+    info = {INFO: dict(state.info)} if state.info else {}
+    return {dialect.observation: state.observation, **_numbers(dialect, state), **over, **info}
 
 
 def _all(dialect: Dialect, state: State) -> dict[str, Any]:

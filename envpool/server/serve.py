@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from envpool.errors import EnvPoolError, MissingExtra
 from envpool.imports import add_import_option, import_modules
-from envpool.registry import get_spec
+from envpool.places.choice import host_of, read_place
+from envpool.places.hosts import Host
+from envpool.registry import spec_by_words
+from envpool.server.asyncio_loop import STEP_SECONDS, AsyncioLoop
 from envpool.server.callers import Callers
-from envpool.server.hosting import STEP_SECONDS, Host, InlineHost, ThreadHost
 from envpool.server.sessions import SessionTable
-from envpool.server.workers import ProcessHost
 from envpool.spec import EnvSpec, Place
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 TOKEN = "ENVPOOL_TOKEN"
@@ -54,6 +56,7 @@ def create_app(
     token: str | None = None,
     max_sessions: int = MAX_SESSIONS,
     idle_seconds: float = IDLE_SECONDS,
+    step_seconds: float = STEP_SECONDS,
     address: str | None = "127.0.0.1",
     allow_hosts: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
@@ -66,6 +69,7 @@ def create_app(
         token: what clients have to show as bearer token; None for nothing.
         max_sessions: how many sessions there may be.
         idle_seconds: how long a session may go unused before it is closed.
+        step_seconds: how long one call to an environment may take that can hang.
         address: what the server listens on, so that requests for another host are refused; None for a Unix socket,
             which no web page can reach.
         allow_hosts: further names under which clients may address the server.
@@ -80,22 +84,20 @@ def create_app(
     except ModuleNotFoundError as error:
         raise MissingExtra("envpool serve", str(error.name), "serve") from error
     table = SessionTable(
-        host,
-        initial_score=spec.initial_score,
-        max_sessions=max_sessions,
-        idle_seconds=idle_seconds,
-        clock=clock,
+        spec, host, AsyncioLoop(step_seconds), max_sessions=max_sessions, idle_seconds=idle_seconds, clock=clock
     )
     callers = None if address is None else Callers(address, allow_hosts)
-    return Application(spec, table, host, token=token, callers=callers).app
+    return Application(spec, table, token=token, callers=callers).app
 
 
 def serve(
     environment: str,
+    options: Sequence[str] = (),
     *,
     host: str = "127.0.0.1",
     port: int = PORT,
     uds: str | None = None,
+    place: str | None = None,
     workers: int = 1,
     max_sessions: int = MAX_SESSIONS,
     idle_seconds: float = IDLE_SECONDS,
@@ -111,10 +113,12 @@ def serve(
 
     Args:
         environment: its name.
+        options: what it is configured with, each as ``name=value``.
         host: the address to listen on.
         port: 0 for one that is free.
         uds: the path of a Unix socket to listen on instead.
-        workers: processes in which the environments live; 1 for the server's own.
+        place: where the environments live; None for what the card says, or `workers` if there are several.
+        workers: processes in which the environments live, if there are several or `place` is ``process``.
         max_sessions: how many sessions there may be.
         idle_seconds: how long a session may go unused before it is closed.
         step_seconds: how long one call to an environment may take that can hang.
@@ -140,22 +144,44 @@ def serve(
     if not (uds or token or _is_loopback(host)):
         raise EnvPoolError(f"{host} can be reached from elsewhere: put a secret token into the variable {TOKEN}")
     import_modules(imports)
-    spec = get_spec(environment)
-    place = _place(spec, workers, imports, step_seconds)
+    spec = spec_by_words(environment, options)
+    chosen = Place.PROCESS if place is None and workers > 1 else place and read_place(place)
     app = create_app(
         spec,
-        place,
+        host_of(spec, chosen or None, workers, imports=imports),
         token=token,
         max_sessions=max_sessions,
         idle_seconds=idle_seconds,
+        step_seconds=step_seconds,
         address=None if uds else host,
         allow_hosts=allow_hosts,
     )
-    with _ending_on_sigterm(), _listening(host, port, uds) as (listener, address):
-        _run(app, place, listener, f"envpool: serving {spec.name} at {address}", parent_pipe)
+    with _ending_on_sigterm(), listening(host, port, uds) as (listener, address):
+        _run(app, listener, f"envpool: serving {spec.name} at {address}", parent_pipe)
 
 
-def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_pipe: bool) -> None:
+def _run(app: FastAPI, listener: socket.socket, ready: str, parent_pipe: bool) -> None:
+    server = uvicorn_server(app, listener, lambda: print(ready, flush=True))
+    ended = threading.Event()
+    if parent_pipe:
+        threading.Thread(target=_follow_stdin, args=(server, ended), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        ended.set()
+
+
+def uvicorn_server(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """Makes what runs an application of `create_app`.
+
+    Args:
+        app: the application.
+        listener: the socket that it listens on.
+        on_ready: is called when it serves.
+
+    Raises:
+        MissingExtra: uvicorn is not installed.
+    """
     try:
         import uvicorn
 
@@ -165,14 +191,14 @@ def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await place.start()
+            await app.state.sessions.try_out()
             await super().startup(sockets=sockets)
             listener.listen(BACKLOG)  # asyncio has set it to as many as it accepts at once
             if self.started:
-                print(ready, flush=True)
+                on_ready()
 
     everyone = Connections(most_connections(app.state.sessions.max_sessions), app.state.max_body)
-    server = Server(
+    return Server(
         uvicorn.Config(
             app,
             http=partial(Connection, everyone=everyone),  # type: ignore[arg-type]
@@ -187,13 +213,6 @@ def _run(app: FastAPI, place: Host, listener: socket.socket, ready: str, parent_
             timeout_graceful_shutdown=LEAVING_SECONDS,
         )
     )
-    ended = threading.Event()
-    if parent_pipe:
-        threading.Thread(target=_follow_stdin, args=(server, ended), daemon=True).start()
-    try:
-        server.run(sockets=[listener])
-    finally:
-        ended.set()
 
 
 def _follow_stdin(server: Any, ended: threading.Event) -> None:
@@ -202,12 +221,6 @@ def _follow_stdin(server: Any, ended: threading.Event) -> None:
     server.should_exit = True
     if not ended.wait(10 * LEAVING_SECONDS):  # an environment hangs in the event loop
         os._exit(1)
-
-
-def _place(spec: EnvSpec, workers: int, imports: Sequence[str], step_seconds: float) -> Host:
-    if workers > 1:
-        return ProcessHost(spec.name, workers, imports=imports, step_seconds=step_seconds)
-    return InlineHost(spec) if spec.place == Place.INLINE else ThreadHost(spec, step_seconds=step_seconds)
 
 
 def _token() -> str | None:
@@ -226,8 +239,12 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _listening(host: str, port: int, uds: str | None) -> Iterator[tuple[socket.socket, str]]:
-    """Opens the socket to listen on; yields it with its address in words."""
+def listening(host: str, port: int, uds: str | None) -> Iterator[tuple[socket.socket, str]]:
+    """Opens the socket to listen on; yields it with its address.
+
+    Raises:
+        EnvPoolError: the address cannot be listened on.
+    """
     try:
         listener = _unix_socket(uds) if uds else _tcp_socket(host, port)
     except (OSError, OverflowError) as error:
@@ -304,12 +321,12 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """Adds ``envpool serve`` to the commands."""
     command = commands.add_parser("serve", help="serve an environment over HTTP, as AgentGym's servers do")
     command.add_argument("environment")
+    command.add_argument("options", nargs="*", metavar="name=value", help="options of the environment")
     command.add_argument("--host", default="127.0.0.1", help=f"address to listen on; others need {TOKEN}")
     command.add_argument("--port", type=int, default=PORT, help=f"0 for a free one (default: {PORT})")
     command.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    command.add_argument(
-        "--workers", type=int, default=1, help="processes for the environments (default: the server's)"
-    )
+    command.add_argument("--workers", type=int, default=1, help="processes for the environments, if they live in any")
+    command.add_argument("--place", choices=list(Place), help="where they live (default: as the environment says)")
     command.add_argument("--max-sessions", type=int, default=MAX_SESSIONS, help=f"default: {MAX_SESSIONS}")
     command.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="unused for longer: closed")
     command.add_argument("--step-seconds", type=float, default=STEP_SECONDS, help="time limit of one call")

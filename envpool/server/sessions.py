@@ -6,12 +6,17 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from envpool.errors import EnvironmentFailed, SessionLost, UnknownTask
+from envpool.errors import EnvironmentFailed, EnvPoolError, SessionLost, UnknownTask
+from envpool.places.hosts import Host
+from envpool.places.session import PlacedSession, open_session
 from envpool.server.answers import KEPT_ANSWERS, SESSION_BYTES, Answers, Kind, Refused, Shelf
-from envpool.server.hosting import Host, Hosted
+from envpool.server.asyncio_loop import AsyncioLoop
+from envpool.spec import EnvSpec
+from envpool.types import Info
 
 T = TypeVar("T")
 
@@ -34,6 +39,7 @@ class State:
         gained: what the last action added to it.
         done: whether the episode is over.
         started: whether there is an episode.
+        info: what the environment said besides.
     """
 
     observation: str = ""
@@ -41,11 +47,12 @@ class State:
     gained: float = 0.0
     done: bool = False
     started: bool = False
+    info: Info = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class _Live:
-    hosted: Hosted
+    hosted: PlacedSession
     used: float
     state: State  # without the observation
     answers: Answers
@@ -60,39 +67,65 @@ class SessionTable:
     Calls of one session are made one after the other, in the order in which they came.
 
     Args:
-        host: where the environments live.
-        initial_score: the score before the first action.
-        max_sessions: how many there may be.
+        spec: the card of the environment, which may limit how many there are, and are built, at once.
+        host: where they live.
+        loop: the event loop.
+        max_sessions: how many there may be, if the card allows as many.
         idle_seconds: how long a session may go unused before `reap` closes it.
         clock: tells the time in seconds.
 
     Attributes:
         max_sessions: how many there may be.
+        created: how many were opened, ever.
+        closed: how many were closed, ever.
         shelf: the answers that are kept.
     """
 
     def __init__(
         self,
+        spec: EnvSpec,
         host: Host,
+        loop: AsyncioLoop,
         *,
-        initial_score: float,
         max_sessions: int,
         idle_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self.max_sessions = max_sessions
+        self.max_sessions = min(max_sessions, spec.most_sessions or max_sessions)
+        self.created = self.closed = 0
         self.shelf = Shelf()
         self._host = host
-        self._fresh = State(score=initial_score)
+        self._loop = loop
+        self._building = nullcontext() if spec.most_building is None else asyncio.Semaphore(spec.most_building)
+        self._fresh = State(score=spec.initial_score)
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._sessions: dict[int, _Live] = {}
         self._opening = 0
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def try_out(self) -> None:
+        """Opens a session in every process of the host and closes them, which also loads what they need.
+
+        Raises:
+            EnvPoolError: one could not be opened.
+        """
+        opened = await asyncio.gather(*(self._open() for _ in range(self._host.workers)), return_exceptions=True)
+        for session in opened:
+            if isinstance(session, PlacedSession):
+                await session.aclose()
+        for session in opened:
+            if isinstance(session, BaseException):
+                raise session
+
+    def __len__(self) -> int:
+        """How many sessions there are, lost ones included; may be asked in any thread."""
+        return len(self._sessions)
 
     def count(self) -> int:
         """How many sessions are live; those that were lost are forgotten here."""
         for number in [number for number, session in self._sessions.items() if session.hosted.lost]:
-            self._forget(number)
+            self._leave_alone(number)
         return len(self._sessions)
 
     async def create(self) -> int:
@@ -106,17 +139,24 @@ class SessionTable:
             raise Refused(Kind.FULL, f"All {self.max_sessions} sessions of this server are taken.")
         self._opening += 1
         try:
-            hosted = await self._host.open()
+            hosted = await self._open()
         except SessionLost as failure:
             raise Refused(Kind.UNAVAILABLE, failure.cause) from failure
         except EnvironmentFailed as failure:
             raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
+        except EnvPoolError as failure:
+            raise Refused(Kind.ENVIRONMENT_FAILED, str(failure)) from failure
         finally:
             self._opening -= 1
         number = self._new_number()
+        self.created += 1
         answers = Answers(self.shelf, KEPT_ANSWERS, SESSION_BYTES)
         self._sessions[number] = _Live(hosted, self._clock(), self._fresh, answers)
         return number
+
+    async def _open(self) -> PlacedSession:
+        async with self._building:
+            return await open_session(self._host, self._loop)
 
     async def reset(self, number: int, index: int) -> State:
         """Starts a task.
@@ -144,7 +184,9 @@ class SessionTable:
             if before.done:
                 raise Refused(Kind.FINISHED, f"The task with environment {number} has finished.")
             step = await session.hosted.step(action)
-            return State(step.observation, step.score, step.score - before.score, step.done, started=True)
+            return State(
+                step.observation, step.score, step.score - before.score, step.done, started=True, info=step.info
+            )
 
         return await self._play(number, work)
 
@@ -188,6 +230,7 @@ class SessionTable:
         session = self._forget(number)
         if session is None:
             return False
+        self.closed += 1
         try:
             await _end(session)
         except SessionLost:
@@ -210,12 +253,18 @@ class SessionTable:
             await self.reap()
 
     async def aclose(self) -> None:
-        """Closes all sessions, for a short time."""
+        """Closes all sessions, for a short time, and frees the host."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._close_all(list(self._sessions))
+                await self.close_all()
+                await asyncio.gather(*self._leaving)
         except TimeoutError:
             logger.warning("some environments took more than %g s to close", CLOSE_SECONDS)
+        await self._host.aclose(self._loop)
+
+    async def close_all(self) -> None:
+        """Closes all sessions."""
+        await self._close_all(list(self._sessions))
 
     async def _close_all(self, numbers: Sequence[int]) -> None:
         for outcome in await asyncio.gather(*map(self.close, numbers), return_exceptions=True):
@@ -243,15 +292,23 @@ class SessionTable:
             except UnknownTask as error:
                 raise Refused(Kind.UNKNOWN_TASK, str(error)) from error
             except SessionLost as failure:
-                self._forget(number)
+                self._leave_alone(number)
                 raise _unknown(number) from failure
             except EnvironmentFailed as failure:
                 session.state = self._fresh  # who knows what it is like now
                 if session.hosted.lost:
-                    self._forget(number)
+                    self._leave_alone(number)
                 raise Refused(Kind.ENVIRONMENT_FAILED, failure.cause) from failure
             finally:
                 session.used = self._clock()
+
+    def _leave_alone(self, number: int) -> None:
+        """Forgets a session that is lost. What is left of it is freed when that is possible."""
+        session = self._forget(number)
+        if session is not None:
+            task = asyncio.create_task(_free(session.hosted))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     def _forget(self, number: int) -> _Live | None:
         session = self._sessions.pop(number, None)
@@ -273,10 +330,15 @@ class SessionTable:
         return session
 
 
+async def _free(hosted: PlacedSession) -> None:
+    with suppress(EnvPoolError):
+        await hosted.aclose()
+
+
 async def _end(session: _Live) -> None:
     async with session.lock:
         session.closed = True
-        await session.hosted.close()
+        await session.hosted.aclose()
 
 
 def _started(number: int, state: State) -> State:

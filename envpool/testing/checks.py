@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import trio
 
-from envpool.errors import EnvPoolError
-from envpool.guard import in_one_line
+from envpool.errors import EnvironmentFailed, EnvPoolError
 from envpool.session import Session
 from envpool.testing.subject import Failed, Skipped, Subject, Walk, step_of, text_of
 from envpool.types import Split
@@ -114,10 +114,6 @@ async def nonsense(subject: Subject) -> str:
                 step = step_of(await session.step(action))
             except EnvPoolError as error:
                 raise Failed(f"{action!r:.30} is answered with an error: {error}") from error
-            except Failed:
-                raise
-            except Exception as error:
-                raise Failed(f"{action!r:.30} raises {in_one_line(error)}") from error
             if not step.observation.strip():
                 raise Failed(f"{action!r:.30} is answered with nothing")
             if subject.spec.success(step.score):
@@ -275,12 +271,15 @@ async def _refusal(session: Session, index: int) -> str | None:
     try:
         text_of(await session.reset(index))
     except EnvPoolError as error:
+        if raised_itself(error):
+            raise Failed(f"reset({index}) raises {error.cause}, not UnknownTask") from error
         return str(error)
-    except Failed:
-        raise
-    except Exception as error:
-        raise Failed(f"reset({index}) raises {in_one_line(error)}, not UnknownTask") from error
     return None
+
+
+def raised_itself(error: BaseException) -> TypeGuard[EnvironmentFailed]:
+    """Whether an environment of this machine raised, hung or returned nonsense; servers have errors of their own."""
+    return type(error) is EnvironmentFailed
 
 
 async def _answer(session: Session, index: int, action: str) -> tuple[str, float, bool]:

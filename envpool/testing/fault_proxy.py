@@ -37,8 +37,10 @@ class FaultProxy(LoopbackServer):
         delay: seconds that a delayed request waits, and an answer for another one to be exchanged with.
         down: seconds that a killed server stays down; None to leave it down until `revive`.
         on_kill: what is done to kill the server; None to let the proxy stop listening and close all connections.
+        latency: gives the seconds that each request takes before it is passed on; None for no time.
 
     Attributes:
+        requests: how many requests came in, by path (as in ``/step``).
         faults: what was done, counted.
         upcoming: what is done to the next requests (None: nothing), before chance decides again.
 
@@ -56,28 +58,36 @@ class FaultProxy(LoopbackServer):
         delay: float = 0.05,
         down: float | None = 0.1,
         on_kill: Callable[[], Awaitable[None]] | None = None,
+        latency: Callable[[], float] | None = None,
     ) -> None:
         given = chances or {}
         self._chances = {fault: given[fault] for fault in Fault if fault in given}  # in one order, whatever was given
         if min(self._chances.values(), default=0) < 0 or sum(self._chances.values()) > 1:
             raise EnvPoolError(f"the chances of faults must add up to at most 1: {dict(given)}")
         self.faults: Counter[Fault] = Counter()
+        self.requests: Counter[str] = Counter()
         self.upcoming: deque[Fault | None] = deque()
         self._target = target
         self._random = random.Random(seed)
         self._routes = None if routes is None else tuple(routes)
         self._mixup = Mixup(self._random, delay)
         self._delay, self._down_seconds, self._on_kill = delay, down, on_kill
+        self._latency = latency
 
     async def converse(self, connection: Connection) -> None:
         """Passes on one request after the other."""
         async with Client(self._target) as target:
             going_on = True
             while going_on and (request := await connection.receive_request()) is not None:
+                self.requests[request.path] += 1
                 fault = self._choose(request)
                 if fault is not None:
                     self.faults[fault] += 1
                 going_on = await self._treat(fault, request, connection, target)
+
+    async def pass_on(self, request: Request, target: Client) -> Response:
+        """Has the server answer."""
+        return await target.send(request)
 
     def _choose(self, request: Request) -> Fault | None:
         if self._routes is not None and not request.path.endswith(self._routes):
@@ -101,7 +111,9 @@ class FaultProxy(LoopbackServer):
             return True
         if fault == Fault.DELAY:
             await trio.sleep(self._delay)
-        response = await target.send(request)
+        if self._latency is not None:
+            await trio.sleep(self._latency())
+        response = await self.pass_on(request, target)
         match fault:
             case Fault.DROP:
                 return False

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over trio: as much of it as a fake server, a proxy and the tests of both need."""
+"""HTTP/1.1 over trio: the server's side of a connection, and a client over the pool's own connections."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import h11
 import trio
+
+from envpool.places import connection as places
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -86,22 +88,15 @@ class Response:
 
 
 class Connection:
-    """One side of a keep-alive connection.
+    """The server's side of a keep-alive connection.
 
     Args:
         stream: the open socket.
-        role: `h11.CLIENT` or `h11.SERVER`.
     """
 
-    def __init__(self, stream: trio.SocketStream, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+    def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._state = h11.Connection(role)
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request fits, so far as is known: nothing has come that nobody waited for."""
-        self._next_cycle()
-        return self._state.our_state is h11.IDLE and not self._stream.socket.is_readable()
+        self._state = h11.Connection(h11.SERVER)
 
     async def receive_request(self) -> Request | None:
         """Waits for a request; None once the client is through with the connection.
@@ -109,7 +104,8 @@ class Connection:
         Raises:
             Lost: the client hung up in the middle, or spoke no HTTP.
         """
-        self._next_cycle()
+        if self._state.our_state is h11.DONE and self._state.their_state is h11.DONE:
+            self._state.start_next_cycle()
         if self._state.our_state is h11.MUST_CLOSE:
             return None
         head = await self._event()
@@ -117,29 +113,6 @@ class Connection:
             return None
         body = await self._body()
         return Request(head.method.decode(), head.target.decode("latin-1"), body, tuple(head.headers))
-
-    async def receive_response(self) -> Response:
-        """Waits for the answer.
-
-        Raises:
-            Lost: the server hung up before its end, or spoke no HTTP.
-        """
-        head = await self._event()
-        while isinstance(head, h11.InformationalResponse):
-            head = await self._event()
-        if not isinstance(head, h11.Response):
-            raise Lost("the server hung up without an answer")
-        return Response(head.status_code, await self._body(), tuple(head.headers))
-
-    async def send_request(self, request: Request, host: str) -> None:
-        """Sends a request.
-
-        Raises:
-            Lost: the server hung up.
-        """
-        headers = [(b"host", host.encode()), *_framed(request.headers, request.body)]
-        head = h11.Request(method=request.method, target=request.target, headers=headers)
-        await self._send(head, h11.Data(request.body), h11.EndOfMessage())
 
     async def send_response(self, response: Response, times: int = 1) -> None:
         """Sends an answer, more than once if a test wants that.
@@ -171,10 +144,6 @@ class Connection:
     def close(self) -> None:
         """Closes the connection."""
         self._stream.socket.close()
-
-    def _next_cycle(self) -> None:
-        if self._state.our_state is h11.DONE and self._state.their_state is h11.DONE:
-            self._state.start_next_cycle()
 
     async def _send(self, *events: h11.Event, times: int = 1) -> None:
         data = b"".join(self._state.send(event) or b"" for event in events) * times
@@ -225,7 +194,7 @@ class Client:
             raise ValueError(f"expected an address like http://127.0.0.1:8000, got {url!r}")
         self._host, self._port, self._base = parts.hostname, parts.port or 80, parts.path.rstrip("/")
         self._name = parts.netloc.rpartition("@")[2]
-        self._connection: Connection | None = None
+        self._connection: places.Connection | None = None
 
     async def request(
         self, method: str, target: str, json: Any = None, headers: Mapping[str, str] | None = None
@@ -247,20 +216,17 @@ class Client:
         Raises:
             Lost: there was no complete answer; whether the server acted is not known.
         """
-        request = Request(request.method, self._base + request.target, request.body, request.headers)
-        connection = await self._connect()
+        headers = [(b"host", self._name.encode()), *_framed(request.headers, request.body)]
+        head = h11.Request(method=request.method, target=self._base + request.target, headers=headers)
         try:
-            await connection.send_request(request, self._name)
-            return await connection.receive_response()
-        except BaseException:  # cancelled or cut off in the middle: nothing more fits on this connection
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Hangs up."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            received = await (await self._connect()).ask(head, request.body)
+            return Response(received.status, received.body, tuple(received.headers))
+        except places.ConnectionFailed as failure:
+            raise Lost(str(failure)) from failure
+        finally:
+            if self._connection is not None and not self._connection.reusable:  # cut off, cancelled, or said to end
+                with trio.CancelScope(shield=True):
+                    await self._close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -268,15 +234,18 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        await self._close()
 
-    async def _connect(self) -> Connection:
-        if self._connection is not None and not self._connection.reusable:
-            self.close()
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    async def _connect(self) -> places.Connection:
         if self._connection is None:
             try:
                 stream = await trio.open_tcp_stream(self._host, self._port)
             except OSError as error:
                 raise Lost(f"{self._name} cannot be reached: {error}") from error
-            self._connection = Connection(stream, h11.CLIENT)
+            self._connection = places.Connection(places.Socket(stream))
         return self._connection

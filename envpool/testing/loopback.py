@@ -1,4 +1,4 @@
-"""What the fake server and the proxy are made of: a server that lives in a trio loop, dies and comes back."""
+"""What the scripted server and the proxy are made of: a server that lives in a trio loop, dies and comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
-import h11
 import trio
 
 from envpool.testing.http1 import Connection, Lost
@@ -83,7 +82,7 @@ class LoopbackServer(ABC):
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
-            await self.converse(Connection(stream, h11.SERVER))
+            await self.converse(Connection(stream))
         except Lost:
             pass  # clients come and go
         except Exception as failure:

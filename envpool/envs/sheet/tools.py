@@ -63,7 +63,11 @@ def update_range(start_position: str, end_position: str, values_list: list[Any])
 
 @tool
 def update_cell_by_formula(
-    operator: str, result_position: str, start_position: str = ..., end_position: str = ..., position_list: list[Any] = ...
+    operator: str,
+    result_position: str,
+    start_position: str = ...,
+    end_position: str = ...,
+    position_list: list[Any] = ...,
 ) -> None:
     """computes from cells into one; operators: SUM, AVERAGE, COUNT, MAX, MIN, MINUS, PRODUCT; give two corners or a
     list of cells

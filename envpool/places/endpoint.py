@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import trio
 
 from envpool.errors import EnvPoolError, ServerUnreachable
+from envpool.places.connection import Received
 from envpool.session import note_failure
-from envpool.transports.connection import Received
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 import trio
 
 from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
+from envpool.places.echo import Echo
+from envpool.places.endpoint import Answer, Breaker, Exchange, HttpSettings
 from envpool.session import note_failure
 from envpool.statistics import Recorder
-from envpool.transports.echo import Echo
-from envpool.transports.endpoint import Answer, Breaker, Exchange, HttpSettings
 
 _NOT_TAKEN = (429, 503)
 """The request was not carried out, so any may be repeated."""

@@ -10,14 +10,15 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from envpool.dialects import Complained, Dialect, Unreadable
-from envpool.errors import EnvironmentFailed, ServerRefused, ServerUnreachable, SessionLost
+from envpool.errors import EnvironmentFailed, MalformedAction, ServerRefused, ServerUnreachable, SessionLost
+from envpool.places.actions import as_text
+from envpool.places.caller import Caller
+from envpool.places.creation import FINISH_SECONDS, Creation
+from envpool.places.endpoint import Exchange, HttpSettings
 from envpool.session import note_failure, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.caller import Caller
-from envpool.transports.creation import FINISH_SECONDS, Creation
-from envpool.transports.endpoint import Exchange, HttpSettings
-from envpool.types import Step
+from envpool.types import Action, Step
 
 T = TypeVar("T")
 
@@ -215,7 +216,7 @@ class Server:
         theirs, mine = (known.get("environment"), known.get("version")), (spec.name, spec.version)
         if theirs != mine:
             text = f"{self.caller.address} serves {theirs[0]} version {theirs[1]}, not {mine[0]} version {mine[1]}"
-            raise ServerRefused("/info", f"{text}: install the same envpool on both sides")
+            raise ServerRefused("/info", f"{text}: give both the same envpool, options and data")
 
     async def _created(self, patient: bool) -> int | str:
         """Creates a session in a task of its own, which outlives a caller that does not wait."""
@@ -304,6 +305,7 @@ class RemoteSession:
         self._sound = True
         self._key = secrets.token_hex(8)
         self._calls = 0
+        self._score = spec.initial_score
 
     async def reset(self, index: int) -> str:
         """Starts the task `index`; returns the first observation.
@@ -316,6 +318,7 @@ class RemoteSession:
             text = f"an AgentGym server of {self._spec.name} has no task {index}: it has {known[0]} to {known[-1]}"
             raise ServerRefused("/reset", text, final=True)
         body = {dialect.index: index, **dialect.reset}
+        self._score = self._spec.initial_score
         try:
             async with self._server.building():
                 return await self._call("/reset", body, dialect.read_first, repeat=True)
@@ -323,15 +326,21 @@ class RemoteSession:
             self._server.forget_free()
             raise
 
-    async def step(self, action: str) -> Step:
+    async def step(self, action: Action) -> Step:
         """Takes one action.
 
         Raises:
             EnvironmentFailed: the server does not answer, or with an error.
         """
         dialect = self._server.dialect
-        body = {"action": dialect.write_action(action)}
-        return await self._call("/step", body, dialect.read_step, repeat=False)
+        try:
+            text = as_text(self._spec, action)
+        except MalformedAction as malformed:
+            return Step(str(malformed), self._score, False)
+        body = {"action": dialect.write_action(text)}
+        step = await self._call("/step", body, dialect.read_step, repeat=False)
+        self._score = step.score
+        return step
 
     async def available_actions(self) -> Sequence[str]:
         """The actions that the server says are possible now.

@@ -21,13 +21,13 @@ import trio
 
 from envpool.dialects import Dialect
 from envpool.errors import EnvPoolError, ServerUnreachable
+from envpool.places.connection import Connection, ConnectionFailed, Received, Socket, Stream
+from envpool.places.endpoint import Answer, Endpoint, HttpSettings
+from envpool.places.replicas import Replicas
 from envpool.replay import ReplayingSession
 from envpool.session import Session, queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.connection import Connection, ConnectionFailed, Received, Socket, Stream
-from envpool.transports.endpoint import Answer, Endpoint, HttpSettings
-from envpool.transports.replicas import Replicas
 
 
 class HttpTransport:

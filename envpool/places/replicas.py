@@ -10,11 +10,11 @@ import trio
 
 from envpool.dialects import Dialect
 from envpool.errors import EnvironmentFailed, ServerUnreachable
+from envpool.places.endpoint import Exchange, HttpSettings
+from envpool.places.remote import NoRoom, RemoteSession, Server
 from envpool.session import queueing
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.transports.endpoint import Exchange, HttpSettings
-from envpool.transports.remote import NoRoom, RemoteSession, Server
 from envpool.types import Split
 
 logger = logging.getLogger("envpool")

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 
 from envpool.dialects import REQUEST, SESSION
-from envpool.transports.connection import Received
+from envpool.places.connection import Received
 
 _REQUEST, _SESSION = REQUEST.lower().encode(), SESSION.lower().encode()
 
