@@ -10,7 +10,21 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from envpool import Call, EnvPool, ExpertPolicy, MalformedAction, Message, Task, Trajectory, collect, get_spec
+from envpool import (
+    Call,
+    EnvPool,
+    EnvSpec,
+    ExpertPolicy,
+    MalformedAction,
+    Message,
+    Step,
+    Task,
+    Trajectory,
+    collect,
+    get_spec,
+    register,
+    tool,
+)
 from envpool.formats import format_for
 from envpool.native import Native
 from envpool.syntaxes import FAMILIES, HERMES, INVENTED, NO_CALL, Family, read, split
@@ -292,3 +306,62 @@ def test_an_expert_plays_every_embedded_environment_with_calls_as_it_plays_with_
     ]
     assert all(len(turn.calls) == 1 for t in native for turn in t.turns)
     assert all(turn.calls == () for t in text for turn in t.turns)
+
+
+# Environments that take calls
+
+
+@tool
+def write(name: str, lines: list[str], meta: dict[str, int | None] | None = None) -> None:
+    """writes a file"""
+
+
+class Files:
+    """Takes calls and says what it was given."""
+
+    def reset(self, index: int) -> str:
+        self._given = 0
+        return "Write."
+
+    def step(self, action: Call) -> Step:
+        self._given += 1
+        said = json.dumps([action.tool, dict(action.arguments)], ensure_ascii=False)
+        return Step(said, 0.0, done=False, info={"given": self._given, "part": 0.5, "last": action.tool})
+
+    def available_actions(self) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+FILES = register(
+    EnvSpec(
+        name="files_for_native",
+        version="1",
+        summary="Files.",
+        instructions="Write files.",
+        brief="Write.",
+        make=Files,
+        tasks=lambda split: range(10),
+        max_turns=3,
+        success_above=0.5,
+        place="inline",
+        tools=(write,),
+        takes_calls=True,
+    )
+)
+
+
+def test_an_environment_that_takes_calls_is_given_them_as_they_were_meant_and_what_it_says_besides_is_kept():
+    given = {"name": 'a "b"\n\u2028é', "lines": ["", "</tool_call>", "\n"], "meta": {"x": 10**20, "y": None}}
+    answer = HERMES.write("Both.", [Call("write", given), Call("write", {"name": "7", "lines": []})])
+    (trajectory,) = collect(EnvPool(format="native"), [Task(FILES.name, 0)], lambda conversation: answer)
+    first, second = trajectory.turns  # of three actions
+    assert [json.loads(result) for result in first.results] == [
+        ["write", given],
+        ["write", {"name": "7", "lines": []}],
+    ]
+    assert first.info == {"given": 2, "part": 0.5, "last": "write"}
+    assert (second.results, second.info["given"], len(second.calls)) == ((), 3, 2)
+    assert "act" not in [one["function"]["name"] for one in trajectory.tools]

@@ -11,16 +11,29 @@ from envpool.errors import MalformedAction
 from envpool.syntaxes.family import Answer, dump, object_at, skip
 from envpool.syntaxes.find import INVENTED
 
-_HEADER = re.compile(
-    r"(?:<\|start\|>)?(?P<head>[^<]*)<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
-)
+LONGEST_HEADER = 200
+"""Characters in front of a channel's mark, and behind it, that can belong to it; longer runs are text."""
+
+_CHANNEL = "<|channel|>"
+_BEHIND = re.compile(r"([^<]{0,200})(?:<\|constrain\|>[^<]{0,200})?<\|message\|>")
 _RECIPIENT = re.compile(r"\bto=(\S+)")
 _END = re.compile(r"<\|(?:end|call|return|start|channel)\|>")
 
 
 def is_harmony(text: str) -> bool:
     """Whether a text is written in channels; most texts are not, and this is quick."""
-    return "<|channel|>" in text and _HEADER.search(text) is not None
+    return _CHANNEL in text and _header(text, 0) is not None
+
+
+def _header(text: str, start: int) -> tuple[str, int] | None:
+    """Finds the next header: what it says, and where its message begins."""
+    place = text.find(_CHANNEL, start)
+    while place >= 0:
+        if found := _BEHIND.match(text, place + len(_CHANNEL)):
+            before = text[max(start, place - LONGEST_HEADER) : place]
+            return f"{before[before.rfind('>') + 1 :]} {found[1]}", found.end()
+        place = text.find(_CHANNEL, place + 1)
+    return None
 
 
 def read_harmony(text: str) -> Answer | None:
@@ -32,20 +45,21 @@ def read_harmony(text: str) -> Answer | None:
     said: list[str] = []
     calls: list[Call] = []
     place, invented = 0, False
-    while header := _HEADER.search(text, place):
-        recipient = _RECIPIENT.search(f"{header['head']} {header['channel']}")
+    while header := _header(text, place):
+        says, begin = header
+        recipient = _RECIPIENT.search(says)
         if recipient is None or recipient[1] in ("assistant", "all"):
             invented = invented or (recipient is not None and bool(calls))
-            end = _END.search(text, header.end())
+            end = _END.search(text, begin)
             place = end.start() if end else len(text)
             if not calls:
-                said.append(text[header.end() : place].strip())
+                said.append(text[begin:place].strip())
             if end and end[0] not in ("<|start|>", "<|channel|>"):
                 place = end.end()
             continue
         if invented:
             raise MalformedAction(INVENTED)
-        start = skip(text, header.end())
+        start = skip(text, begin)
         name = recipient[1].removeprefix("functions.")
         empty = not text[start:] or _END.match(text, start)
         arguments, place = ({}, start) if empty else object_at(text, start)
