@@ -102,10 +102,12 @@ def _prepare(recipe: Recipe, players: Sequence[str]) -> None:
     for player in players:
         taught = in_manner_of(recipe, player)
         if is_local(recipe, player):
+            from agentgym.codecs import speaking
             from agentgym.models import check_model
             from agentgym.trial import check_playable
 
             check_model(player, taught.model.context, recipe.model)
+            speaking(taught, player)
             check_playable(player)
 
 

@@ -35,7 +35,7 @@ from agentgym.preflight import check_fit
 from agentgym.ranks import ALONE, Ranks, join
 from agentgym.runfolder import RunFolder
 from agentgym.selection import is_worth, keep
-from agentgym.settings import Merge, Recipe, Start
+from agentgym.settings import FormatName, Merge, Recipe, Start
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
 from envpool import Split, Task, Trajectory
@@ -102,10 +102,12 @@ def prepare(recipe: Recipe) -> None:
             check_versions(recipe, file, read_data(file))
         data_prompts(recipe)
     if recipe.model.name != TINY:
+        from agentgym.codecs import speaking
         from agentgym.models import check_model
         from agentgym.trial import check_playable, check_trainable
 
         check_model(recipe.model.name, recipe.model.context, recipe.model)
+        speaking(recipe, recipe.model.name)
         check_trainable(recipe.model.name)
         check_playable(recipe.model.name)
 
@@ -310,9 +312,9 @@ class _Fit:
     def _build_tiny(self, path: Path, expert: Path) -> None:
         from agentgym.models import build_tiny
 
-        model = self.recipe.model
+        model, tools = self.recipe.model, self.recipe.format == FormatName.native
         texts = [message.text for trajectory in store.read([expert]) for message in trajectory.messages]
-        build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path)
+        build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path, tools=tools)
 
     def _make(self, path: Path, write: Callable[[], object]) -> None:
         """Lets the first rank write what is not there yet. Only that one looks: others might look after it wrote."""

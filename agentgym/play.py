@@ -122,7 +122,7 @@ def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     if job.out.exists() and done.keys() >= set(job.tasks):
         return
     origin, journal = _origin(recipe, job), Journal(job.out)
-    pool, policy = environment_pool(recipe), _policy(recipe, job)
+    pool, policy = environment_pool(recipe, here=job.model == "expert"), _policy(recipe, job)
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
     def write_down(episodes: Iterable[Trajectory]) -> None:
@@ -269,7 +269,7 @@ def place_of(recipe: Recipe, name: str) -> Place:
     settings = recipe.environments[name]
     if settings.place is not None:
         return Place(settings.place)
-    return Place.PROCESS if settings.processes else get_spec(name).place
+    return Place.PROCESS if settings.processes else spec_of(recipe, name).place
 
 
 def _local(recipe: Recipe, name: str, here: bool) -> LocalTransport:
@@ -347,7 +347,7 @@ def _sampling(recipe: Recipe, job: PlayJob) -> dict[str, Any] | None:
     said = {**job.sampling, "seed": job.seed, "max_tokens": recipe.generation.max_tokens}
     if _remote(recipe, job) and not (recipe.model.endpoint and recipe.model.endpoint.tokens):
         return said  # the server renders its template itself
-    from agentgym.models import codec_of
+    from agentgym.codecs import codec_of
 
     day = codec_of(recipe.model, job.model).day
     return said if day is None else {**said, "day": day}
@@ -369,9 +369,10 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         return remote_policy(recipe, Sampling(**job.sampling), job.seed)
     import torch
 
+    from agentgym.codecs import speaking
     from agentgym.generation.local import LocalPolicy
     from agentgym.generation.sampling import Sampling
-    from agentgym.models import codec_of, load_model
+    from agentgym.models import load_model
 
     gpu = on_gpu(recipe.trainer)
     model = load_model(job.model, dtype=torch.bfloat16 if gpu else torch.float32)
@@ -379,7 +380,7 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         torch.nn.Module.to(model, own_device())
     return LocalPolicy(
         model,
-        codec_of(recipe.model, job.model),
+        speaking(recipe, job.model),
         settings=recipe.generation,
         sampling=Sampling(**job.sampling),
         seed=job.seed,

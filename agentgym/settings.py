@@ -28,6 +28,7 @@ class FormatName(StrEnum):
     react = "react"  # `Thought: ... Action: ...`, as in AgentTraj
     function_calling = "function_calling"  # a JSON object that calls a function
     code_as_action = "code_as_action"  # a call in Python's syntax; read, never run
+    native = "native"  # the model's own calls of tools, which its chat template or its server offers
 
 
 class Place(StrEnum):

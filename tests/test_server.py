@@ -205,7 +205,7 @@ def test_the_server_says_who_it_is_also_in_front_of_its_base():
             "server": "envpool", "environment": "maze", "version": "1", "deterministic": True, "idempotent": True,
             "closes": True, "sessions": 1, "max_sessions": 5,
         }  # fmt: skip
-        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1}
+        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1, "abandoned": 0}
 
     run(main, get_spec("maze"), max_sessions=5)
 
@@ -429,7 +429,8 @@ def test_a_call_that_hangs_in_a_thread_costs_only_its_own_session(slow):
         assert step == {"error": "the environment took more than 0.2 s", "kind": "environment_failed"}
         assert (await post(client, "/reset", id=number, data_idx=1))["kind"] == "unknown_session"
         assert (await post(client, "/reset", id=other, data_idx=1))["observation"] == "Count to 1."
-        assert client.sessions.count() == 1
+        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1, "abandoned": 0}
+        await until(lambda: client.sessions.abandoned == 1)  # once closing has waited for a moment
 
     run(main, slow, ThreadHost(slow), step_seconds=0.2)
 
@@ -624,7 +625,7 @@ def test_a_worker_that_hangs_is_ended_and_the_sessions_beside_are_lost_not_blame
 def test_workers_that_cannot_start_say_why_in_one_line(odd):
     async def main(environment, imports):
         spec = replace(get_spec("maze"), name=environment, make=type("Made", (), {"__module__": imports[0]}))
-        async with served(spec, ProcessHost(spec, 2)) as client:
+        async with served(spec, ProcessHost(spec, 2, imports=imports)) as client:
             await client.sessions.try_out()
 
     with pytest.raises(EnvPoolError, match=r"a worker could not start: unknown environment 'od'.* did you mean 'odd'"):
@@ -870,6 +871,8 @@ def test_other_addresses_than_loopback_need_a_token(monkeypatch):
     ("options", "complaint"),
     [
         ({"workers": 0}, "--workers 0"),
+        ({"workers": 2, "place": "thread"}, "--workers 2 is for --place process"),
+        ({"place": "thred"}, "did you mean 'thread'"),
         ({"idle_seconds": math.nan}, "--idle-seconds nan"),
         ({"step_seconds": -1.0, "workers": 2}, "--step-seconds -1"),
         ({"port": 70_000}, "cannot listen on 127.0.0.1, port 70000"),
