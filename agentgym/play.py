@@ -122,7 +122,7 @@ def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     if job.out.exists() and done.keys() >= set(job.tasks):
         return
     origin, journal = _origin(recipe, job), Journal(job.out)
-    pool, policy = environment_pool(recipe), _policy(recipe, job)
+    pool, policy = environment_pool(recipe, here=job.model == "expert"), _policy(recipe, job)
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
     def write_down(episodes: Iterable[Trajectory]) -> None:
@@ -269,7 +269,7 @@ def place_of(recipe: Recipe, name: str) -> Place:
     settings = recipe.environments[name]
     if settings.place is not None:
         return Place(settings.place)
-    return Place.PROCESS if settings.processes else get_spec(name).place
+    return Place.PROCESS if settings.processes else spec_of(recipe, name).place
 
 
 def _local(recipe: Recipe, name: str, here: bool) -> LocalTransport:

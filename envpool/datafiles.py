@@ -144,6 +144,8 @@ def content_of(path: Path, files: Sequence[DataFile] = ()) -> str:
     try:
         if path.is_dir():
             return _joined((part.relative_to(path).as_posix(), checksum(part)) for part in _files_in(path))
+        if path.exists() and not path.is_file():
+            raise EnvPoolError(f"{str(path)!r} is neither a file nor a folder: check the path")
         return checksum(path)
     except FileNotFoundError:
         raise EnvPoolError(f"there is no file or folder {str(path)!r}: check the path") from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -274,8 +275,10 @@ def _read(hint: Any, value: Any) -> Any:
         read = _adapter(hint).validate_json(json.dumps(_plain(value)), strict=True)
     except (ValidationError, TypeError) as error:
         raise ValueError(str(error)) from error
-    if isinstance(read, float) and read != read:
-        raise ValueError("not a number")
+    if isinstance(read, float) and not math.isfinite(read):
+        raise ValueError("not a number that can be reckoned with")
+    if _paths(read) and any(not text or "\0" in text for text in _texts(value)):
+        raise ValueError("not a path that any file can have")
     return _expanded(read)
 
 
@@ -321,6 +324,14 @@ def _paths(value: Any) -> list[Path]:
     return [value] if isinstance(value, Path) else []
 
 
+def _texts(value: Any) -> list[str]:
+    plain = _plain(value)
+    return [text for text in (plain if isinstance(plain, list) else [plain]) if isinstance(text, str)]
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a number of too many digits
+        return f"this {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -71,8 +71,10 @@ def test_a_folder_is_what_lies_in_it_wherever_it_lies() -> None:
     assert content_of(Path("b/c")) == same
     Path("a/deep/y.txt").rename("a/deep/z.txt")
     assert content_of(Path("a")) != same
-    with pytest.raises(EnvPoolError, match="there is no file or folder 'nowhere': check the path"):
-        content_of(Path("nowhere"))
+    os.mkfifo("pipe")
+    for name, line in [("nowhere", "there is no file or folder"), ("pipe", "'pipe' is neither a file nor a folder")]:
+        with pytest.raises(EnvPoolError, match=line):
+            content_of(Path(name))
 
 
 def test_the_command_lists_and_checks_what_an_environment_can_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
+import trio
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from envpool import (
     Step,
     Task,
     Trajectory,
+    Transport,
     collect,
     get_spec,
     register,
@@ -27,9 +30,12 @@ from envpool import (
 )
 from envpool.formats import format_for
 from envpool.native import Native
+from envpool.places.http import HttpTransport
+from envpool.places.local import LocalTransport
 from envpool.syntaxes import FAMILIES, HERMES, INVENTED, NO_CALL, Family, read, split
 from envpool.syntaxes.gemma import Gemma
 from envpool.syntaxes.tagged import Tagged
+from envpool.testing import LiveServer
 
 FIND = Call("find", {"query": "tea"})
 GO = Call("go", {})
@@ -365,3 +371,36 @@ def test_an_environment_that_takes_calls_is_given_them_as_they_were_meant_and_wh
     assert first.info == {"given": 2, "part": 0.5, "last": "write"}
     assert (second.results, second.info["given"], len(second.calls)) == ((), 3, 2)
     assert "act" not in [one["function"]["name"] for one in trajectory.tools]
+
+
+# Wherever sessions live
+
+
+async def played_with(transport: Transport) -> list[Trajectory]:
+    both, wrong = HERMES.write("Go.", [UP, LEFT]), HERMES.write("", [UP, Call("fly", {})])
+    several = HERMES.write("Both.", [Call("write", {"name": "a\n", "lines": ["x"]})] * 2)
+
+    async def answer(conversation: Sequence[Message]) -> str:
+        if conversation[0].content.startswith("Write"):
+            return several
+        return [both, wrong][sum(message.role == "assistant" for message in conversation) % 2]
+
+    pool = EnvPool(sessions=4, format="native", transport=transport, max_turns={"maze": 6})
+    tasks = [*[Task("maze", index) for index in range(3)], Task(FILES.name, 0)]
+    async with pool.run(tasks, answer) as found:
+        return sorted([replace(each, seconds=0.0) async for each in found], key=lambda each: each.task)
+
+
+def test_calls_are_carried_out_alike_in_every_place_and_behind_a_server():
+    async def main() -> None:
+        alone = await played_with(LocalTransport())
+        assert [each.stop for each in alone] == ["max_turns"] * 4
+        assert sum(len(turn.results) for each in alone for turn in each.turns) == 3 * 2 * 2 + 2
+        assert [turn.info["given"] for turn in alone[0].turns] == [2, 3]
+        assert await played_with(LocalTransport("thread")) == alone
+        assert await played_with(LocalTransport("process", processes=1)) == alone
+        async with LiveServer("maze") as maze, LiveServer(FILES) as files:
+            served = await played_with(HttpTransport({"maze": [maze.url], FILES.name: [files.url]}))
+        assert served == alone
+
+    trio.run(main)
