@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from agentgym.data.encoding import Piece
@@ -12,19 +12,23 @@ _STAND_INS = 0xF0000
 """The first of the private characters that stand in for control tokens."""
 
 
+def guarding(marks: Collection[str]) -> re.Pattern[str]:
+    """What matches control tokens, and characters that stand in for some."""
+    spelt = map(re.escape, sorted(marks, key=len, reverse=True))
+    return re.compile("|".join([*spelt, f"[{chr(_STAND_INS)}-{chr(_STAND_INS + 0xFFFD)}]"]))
+
+
 class Guard:
     """Keeps control tokens that are spelt out in a text apart from those that a template writes.
 
     A character that nobody uses stands in for each of them while an answer is put together.
 
     Args:
-        marks: the control tokens.
+        guarded: what matches the control tokens, see `guarding`.
     """
 
-    def __init__(self, marks: frozenset[str]) -> None:
-        private = chr(_STAND_INS) + "-" + chr(_STAND_INS + 0xFFFD)
-        spelt = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
-        self._pattern = re.compile(f"{spelt}|[{private}]" if spelt else f"[{private}]")
+    def __init__(self, guarded: re.Pattern[str]) -> None:
+        self._pattern = guarded
         self._texts: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:

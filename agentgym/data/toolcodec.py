@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase
 
 from agentgym.data.encoding import Encoder
-from agentgym.data.guard import Guard
+from agentgym.data.guard import Guard, guarding
 from agentgym.data.template import BLOCK, opened_thoughts
 from agentgym.data.toolglue import Hole, Opening
 from agentgym.data.tooltemplate import reduce_tool_template
@@ -69,7 +69,9 @@ class ToolCodec:
         shown = [part for form in forms for part in (form.lead, *(form.said or ()), *(form.think or ()))]
         calls = self.glue.family.write("", [Call("name", {"key": "value"})])
         ends = {self.glue.call_stop, self.glue.end}
-        self._syntax = {mark[0] for text in (*shown, calls) for mark in self.encoder.find(text)} - ends
+        syntax = {mark[0] for text in (*shown, calls) for mark in self.encoder.find(text)}
+        self._guard_calls = guarding(self.encoder.marks)
+        self._guard_words = guarding((self.encoder.marks - syntax) | ends)  # its own marks count there
 
     def transcript(self, tools: Sequence[Schema]) -> ToolTranscript:
         """Starts an empty conversation in which tools are offered.
@@ -205,11 +207,11 @@ class ToolCodec:
         for words in dict.fromkeys([said, ""] if calls else []):
             written = self.glue.answer(thoughts, words, calls, after_results=after_results)
             if _same(split(opened + written, tools).calls, calls):
-                guard = Guard(self.encoder.marks)
+                guard = Guard(self._guard_calls)
                 guarded = [Call(guard(call.tool), guard.inside(call.arguments)) for call in calls]
                 written = self.glue.answer(guard(thoughts), guard(words), guarded, after_results=after_results)
                 return self.encoder.answer(list(guard.pieces(written)), context)
-        guard = Guard(self.encoder.marks - self._syntax)
+        guard = Guard(self._guard_words)
         unread = self._in_words(guard(text), after_results=after_results, cut=cut)
         return self.encoder.answer(list(guard.pieces(unread)), context)
 
