@@ -17,9 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.datastructures import Headers
-from test_server import COUNTING, JSON, KEY, listening, post, run, serving, started, until
+from test_server import COUNTING, JSON, KEY, behind_connections, post, run, serving, started, until
 
-import envpool.envs
 from envpool import EnvPool, EnvPoolError, Task, collect, get_spec
 from envpool.server import connections
 from envpool.server.answers import Answer, Answers, Kind, Refused, Shelf
@@ -62,7 +61,7 @@ def strangers(test, *, app=App, most=10, max_body=1000):
 
     async def main():
         application, everyone = app(), Connections(most, max_body)
-        async with listening(application, everyone) as connect, asyncio.timeout(20):
+        async with behind_connections(application, everyone) as connect, asyncio.timeout(20):
             writers = []
 
             async def connected():
@@ -531,9 +530,10 @@ def test_in_process_an_action_that_is_too_long_is_answered_with_a_correction():
     assert second.observation == "Inventory: nothing"
 
 
-def caches():
-    """All memories of functions of the environments."""
-    for module in pkgutil.iter_modules(envpool.envs.__path__, "envpool.envs."):
+def caches(environment):
+    """All memories of functions of an environment."""
+    folder = importlib.import_module(f"envpool.envs.{environment}")
+    for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
         for name, value in vars(importlib.import_module(module.name)).items():
             for place in (value, *vars(value).values()) if isinstance(value, type) else (value,):
                 if isinstance(place, functools._lru_cache_wrapper):
@@ -555,8 +555,8 @@ def test_no_environment_remembers_what_players_write(name):
         world.step(f"craft {'z' * 5000}{n} using 1 b")
 
     play(0)
-    before = {place: cache.cache_info().currsize for place, cache in caches()}
+    before = {place: cache.cache_info().currsize for place, cache in caches(name)}
     assert before
     for n in range(1, 30):
         play(n)
-    assert {place: cache.cache_info().currsize for place, cache in caches()} == before
+    assert {place: cache.cache_info().currsize for place, cache in caches(name)} == before

@@ -474,26 +474,6 @@ def test_a_killed_proxy_cuts_every_connection_and_comes_back_when_told():
     play(main)
 
 
-def test_a_kill_can_be_the_death_of_the_server_itself():
-    async def main():
-        async with LiveServer(COUNTING) as server:
-
-            async def die():
-                server.restart()
-                await server.kill()
-
-            async with FaultProxy(server.url, on_kill=die) as proxy, Client(proxy.url) as client:
-                session = await opened(client)
-                proxy.upcoming.append(Fault.KILL)
-                for _ in range(2):  # the proxy is up, but nobody is behind it
-                    with pytest.raises(Lost):
-                        await client.request(*up(session))
-                server.revive()
-                assert (await client.request(*up(session))).json()["kind"] == "unknown_session"
-
-    play(main)
-
-
 # ---- the scripted policy
 
 

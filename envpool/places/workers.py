@@ -30,8 +30,8 @@ START_SECONDS = 120.0
 GRACE_SECONDS = 2.0
 """How long a worker may take to close its environments."""
 
-LOOK_SECONDS = 0.5
-"""How often the memory of a worker is looked at."""
+LOOK_SECONDS = 0.25
+"""How often the time and the memory of a worker are looked at."""
 
 AHEAD = 2**15
 """Bytes of calls that are written before they have their turn; a pipe holds them, so that writing never waits."""
@@ -132,7 +132,10 @@ class Worker:
             if self.ended or self._leaving:
                 return failed(self._why(name))
             self._new.append(asked)
-            self._wake()
+            if self.ready:
+                self._write()  # which never waits, and most often leaves nothing to the thread
+            if self._new:
+                self._wake()
         return asked.future
 
     def leave(self) -> None:
@@ -174,13 +177,16 @@ class Worker:
     def _serve(self) -> None:
         self._start()
         while not (self._leaving and not self.busy):
-            self._write()
             if (line := self._line(self._sent[0].seconds if self._sent else math.inf)) is not None:
                 said = json.loads(line)
-                asked = self._sent.popleft()
-                self._ahead -= len(asked.line)
-                self._since = time.monotonic()
+                with self._lock:
+                    asked = self._sent.popleft()
+                    self._ahead -= len(asked.line)
+                    self._since = time.monotonic()
+                    self._write()
                 _settle(asked, said)
+            if self._new and not self._sent:  # larger than a pipe
+                self._write_large()
 
     def _start(self) -> None:
         while (line := self._line(START_SECONDS)) is None:
@@ -188,21 +194,34 @@ class Worker:
         said = json.loads(line)
         if said["error"] is not None:
             raise _Ended(lambda name: EnvPoolError(f"a worker could not start: {said['error']}"))
-        self._base, self._since, self.ready = said["memory"], time.monotonic(), True
+        self._base = said["memory"]
+        with self._lock:
+            self.ready = True
+            self._write()
 
     def _write(self) -> None:
-        """Writes the call that has its turn, and those after it that a pipe holds."""
-        while self._new and (not self._sent or self._ahead + len(self._new[0].line) <= AHEAD):
-            if not self._sent:
-                self._since = time.monotonic()
-            self._sent.append(self._new[0])
-            rest = memoryview(self._new.popleft().line)
-            self._ahead += len(rest)
-            try:
-                while rest:
-                    rest = rest[os.write(self._in.fileno(), rest) :]
-            except OSError:  # it has ended, which its output says too
-                return
+        """Writes what a pipe holds of the calls that wait; the lock is held."""
+        while self._new and self._ahead + len(self._new[0].line) <= AHEAD:
+            self._write_one()
+
+    def _write_large(self) -> None:
+        """Writes the one call that has its turn: the worker reads it while it is written."""
+        with self._lock:
+            asked = self._write_one(0)
+        rest = memoryview(asked.line)
+        with suppress(OSError):  # it has ended, which its output says too
+            while rest:
+                rest = rest[os.write(self._in.fileno(), rest) :]
+
+    def _write_one(self, most: int = AHEAD) -> _Asked:
+        if not self._sent:
+            self._since = time.monotonic()
+        asked = self._new.popleft()
+        self._sent.append(asked)
+        self._ahead += len(asked.line)
+        with suppress(OSError):
+            os.write(self._in.fileno(), asked.line[:most])
+        return asked
 
     def _line(self, seconds: float) -> bytes | None:
         """The next line of the worker; None if another call may be written first, or if there is none yet.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import trio
 
@@ -36,7 +36,6 @@ class FaultProxy(LoopbackServer):
         routes: ends of the paths that may be spoiled, as in ``["/step"]``; None for all.
         delay: seconds that a delayed request waits, and an answer for another one to be exchanged with.
         down: seconds that a killed server stays down; None to leave it down until `revive`.
-        on_kill: what is done to kill the server; None to let the proxy stop listening and close all connections.
         latency: gives the seconds that each request takes before it is passed on; None for no time.
 
     Attributes:
@@ -57,7 +56,6 @@ class FaultProxy(LoopbackServer):
         routes: Collection[str] | None = None,
         delay: float = 0.05,
         down: float | None = 0.1,
-        on_kill: Callable[[], Awaitable[None]] | None = None,
         latency: Callable[[], float] | None = None,
     ) -> None:
         given = chances or {}
@@ -71,7 +69,7 @@ class FaultProxy(LoopbackServer):
         self._random = random.Random(seed)
         self._routes = None if routes is None else tuple(routes)
         self._mixup = Mixup(self._random, delay)
-        self._delay, self._down_seconds, self._on_kill = delay, down, on_kill
+        self._delay, self._down_seconds = delay, down
         self._latency = latency
 
     async def converse(self, connection: Connection) -> None:
@@ -104,8 +102,8 @@ class FaultProxy(LoopbackServer):
     async def _treat(self, fault: Fault | None, request: Request, connection: Connection, target: Client) -> bool:
         """Answers a request or does not; returns whether the connection goes on."""
         if fault == Fault.KILL:
-            await self._die()
-            return False
+            self._nursery.start_soon(self._outage)
+            await trio.sleep_forever()  # until the outage closes this connection as well
         if fault in _REFUSALS:
             await connection.send_response(_REFUSALS[fault])
             return True
@@ -132,13 +130,6 @@ class FaultProxy(LoopbackServer):
         response, times = await self._mixup.treat(fault, request, response)
         await connection.send_response(response, times)
         return True
-
-    async def _die(self) -> None:
-        if self._on_kill is not None:
-            await self._on_kill()
-        else:
-            self._nursery.start_soon(self._outage)
-            await trio.sleep_forever()  # until the outage closes this connection as well
 
     async def _outage(self) -> None:
         await self.kill()
