@@ -19,7 +19,7 @@ from envpool.policy import Actor, Episode, Policy
 from envpool.session import Call, Session, Transport, current_call
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Action, Completion, Step, StopReason, Task, Trajectory, Turn, first_message
+from envpool.types import Action, Completion, StopReason, Task, Trajectory, Turn, first_message
 
 T = TypeVar("T")
 
@@ -175,33 +175,34 @@ async def _take_turn(
         return False
     texts = parsed.texts or (parsed.action,)
     sent: Sequence[Action] = parsed.calls if parsed.calls and rules.spec.takes_calls else texts
-    steps: list[Step] = []
-    seconds = 0.0
-    for number, action in enumerate(sent[: rules.max_turns - record.actions], start=1):
-        started = trio.current_time()
-        where = place if len(sent) == 1 else f"{place}, call {number}"
-        steps.append(_checked(await _ask_environment(where, rules, session.step, action), where, read_step))
-        seconds += trio.current_time() - started
-        rules.recorder.turn(trio.current_time() - started)
-        record.score = steps[-1].score
+    results: list[str] = []
+    sent_at = now = trio.current_time()
+    for action in sent:
+        where = f"{place}, call {len(results) + 1}" if len(sent) > 1 else place
+        step = _checked(await _ask_environment(where, rules, session.step, action), where, read_step)
+        before, now = now, trio.current_time()
+        rules.recorder.turn(now - before)
+        results.append(step.observation)
+        record.score = step.score
         record.actions += 1
-        if steps[-1].done:
+        if step.done or record.actions >= rules.max_turns:
             break
-    results = tuple(step.observation for step in steps)
+    several = len(results) > 1
     record.turns.append(
         Turn(
             completion,
-            "\n".join(texts[: len(steps)]),
-            "\n\n".join(results),
-            record.score,
-            policy_seconds=policy_seconds,
-            environment_seconds=seconds,
-            calls=parsed.calls,
-            results=results if len(results) > 1 else (),
-            info=steps[-1].info,
+            parsed.action if len(texts) == len(results) else "\n".join(texts[: len(results)]),
+            "\n\n".join(results) if several else step.observation,
+            step.score,
+            True,
+            policy_seconds,
+            now - sent_at,
+            parsed.calls,
+            tuple(results) if several else (),
+            step.info,
         )
     )
-    return steps[-1].done
+    return step.done
 
 
 def _read_answer(completion: Completion, rules: Rules) -> Parsed:
@@ -216,7 +217,9 @@ def _read_answer(completion: Completion, rules: Rules) -> Parsed:
     try:
         if completion.cut and not _ends_itself(parsed, completion.text, rules.format):
             raise MalformedAction(CUT)
-        for text in parsed.texts or (parsed.action,):
+        if not parsed.texts:
+            rules.spec.check_length(parsed.action)
+        for text in parsed.texts:
             rules.spec.check_length(text)
     except MalformedAction as malformed:
         raise refused(malformed, parsed.calls) from None

@@ -216,11 +216,18 @@ class _FunctionActor:
     def __init__(self, answer: Callable[[Sequence[Message]], Awaitable[object]], episode: Episode) -> None:
         self._answer = answer
         self._episode = episode
+        self._conversation: list[Message] = []
 
     async def act(self, observation: str) -> Completion:
-        text = await self._answer(tuple(self._episode.messages))
+        conversation = self._conversation
+        if self._episode.tools:
+            conversation = self._episode.messages
+        else:
+            conversation.append(Message("user", observation))
+        text = await self._answer(tuple(conversation))
         if not isinstance(text, str):
             raise PolicyFailed("act", f"expected the answer as str, got {type(text).__name__}")
+        self._conversation.append(Message("assistant", text))
         return Completion(text)
 
 
