@@ -25,7 +25,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentgym.data.codec import Codec, TokenSequence
+    from agentgym.data.codec import Codec
+    from agentgym.data.transcript import TokenSequence
     from agentgym.errors import AgentGymError, DataError, ModelError, NothingFinished, RecipeError, RunError
     from agentgym.fit import fit
     from agentgym.generation import LocalPolicy, Sampling
@@ -57,7 +58,8 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "agentgym.data.codec": ("Codec", "TokenSequence"),
+    "agentgym.data.codec": ("Codec",),
+    "agentgym.data.transcript": ("TokenSequence",),
     "agentgym.errors": ("AgentGymError", "DataError", "ModelError", "NothingFinished", "RecipeError", "RunError"),
     "agentgym.generation": ("LocalPolicy", "Sampling"),
     "agentgym.models": ("load_model", "load_tokenizer"),

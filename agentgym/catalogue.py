@@ -47,6 +47,7 @@ def show_environment(name: str, console: Console | None = None) -> None:
     spec = get_spec(name)
     low, high = spec.score_range
     facts = [f"  {fact}: {values}" for fact, values in _facts(spec).items()] or ["  none"]
+    options = [f"  {option}" for option in spec.declared.values()] or ["  none"]
     parts = [
         f"{spec.name} (version {spec.version}): {spec.summary}",
         "tasks: " + ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split),
@@ -54,6 +55,7 @@ def show_environment(name: str, console: Console | None = None) -> None:
         f" benchmarks report {spec.metric}{f' by {spec.task_type}' if spec.task_type else ''};"
         f" {'has an' if spec.expert else 'no'} expert",
         "facts for `where`:\n" + "\n".join(facts),
+        "options for `environments.NAME.options`:\n" + "\n".join(options),
         "instructions (prompt: full):\n" + _indented(f"{spec.instructions}\n\n{REACT.instructions}"),
         "instructions (prompt: brief):\n" + _indented(spec.brief),
     ]

@@ -20,7 +20,7 @@ from agentgym.errors import DataError, RecipeError
 from agentgym.modelserver import complaints_about as complaints_about_endpoint
 from agentgym.modelserver.complaints import VARIABLE
 from agentgym.modulefinder import wrong_with_class
-from agentgym.numbering import card_of, plays_original
+from agentgym.numbering import card_of, plays_original, spec_of
 from agentgym.panel import load_panel
 from agentgym.ranges import out_of_range
 from agentgym.settings import (
@@ -34,9 +34,10 @@ from agentgym.settings import (
     TrainerSettings,
 )
 from agentgym.values import hints_of
-from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, get_spec
+from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, using
 from envpool.errors import did_you_mean
 from envpool.imports import import_modules
+from envpool.options import OptionError
 from envpool.places.endpoint import Endpoint
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -249,12 +250,16 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
     for name, settings in recipe.environments.items():
         key = f"environments.{name}"
         try:
-            spec = get_spec(name)
+            spec = spec_of(recipe, name)
             if spec.served and not settings.endpoints:
                 text = f"{name} runs behind a server only: give its address, as in [http://127.0.0.1:36001]"
                 yield Complaint(f"{key}.endpoints", text)
             elif spec.extra is not None and (settings.expert or not settings.endpoints):
                 spec.build().close()
+        except OptionError as error:
+            for option, text in error.complaints:
+                yield Complaint(f"{key}.options.{option}" if option else f"{key}.options", text)
+            continue
         except EnvPoolError as error:
             yield Complaint(key, str(error), ["imports"] if isinstance(error, UnknownEnvironment) else [])
             continue
@@ -340,14 +345,15 @@ def _panel(recipe: Recipe) -> Iterator[Complaint]:
             text = f"the panel {recipe.panel} says which tasks are measured: leave it out, or leave out `panel`"
             yield Complaint(f"environments.{name}.eval", text)
         try:
-            panel.tasks(name, served=bool(settings.endpoints))
+            with using([spec_of(recipe, name)]):
+                panel.tasks(name, served=bool(settings.endpoints))
             if plays_original(recipe, name) and panel.environments[name].version is not None:
                 text = f"the panel {recipe.panel} pins tasks of ours, not of original servers: leave out one of the two"
                 yield Complaint(f"environments.{name}.original", text)
         except DataError as error:
             yield Complaint(f"environments.{name}", str(error))
         except EnvPoolError:
-            continue  # an unknown environment has its complaint already
+            continue  # an unknown environment, or one with wrong options, has its complaint already
 
 
 def _data(sources: list[str], prompt: Prompt) -> Iterator[Complaint]:

@@ -15,8 +15,10 @@ from agentgym.commands import COMMANDS
 from agentgym.errors import AgentGymError, NothingFinished, UsageError
 from agentgym.progress import visible
 from agentgym.ranks import is_first_rank
+from envpool import EnvSpec, using
 from envpool.errors import EnvPoolError, did_you_mean
 from envpool.imports import import_named
+from envpool.registry import spec_by_words
 
 UNREAD = 1
 """Exit code if whoever reads the output went away, as `head` does; rich has the same."""
@@ -144,9 +146,21 @@ def _run(argv: list[str]) -> int:
         words.overrides = [*words.overrides, *rest]
     import_named(words.imports)
     action: Callable[[argparse.Namespace], int | None] = words.action
-    code = action(words)
+    with using(_configured(getattr(words, "options", []))):
+        code = action(words)
     sys.stdout.flush()
     return code or 0
+
+
+def _configured(words: Sequence[str]) -> list[EnvSpec]:
+    """The cards of the environments that a command gives options, each written NAME.OPTION=VALUE."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, dot, option = word.partition(".")
+        if not dot or "=" in name:
+            raise UsageError(f"--option {word!r} is not written NAME.OPTION=VALUE, as in words.words=my_words.txt")
+        found.setdefault(name, []).append(option)
+    return [spec_by_words(name, options) for name, options in found.items()]
 
 
 def _parser() -> argparse.ArgumentParser:

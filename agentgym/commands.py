@@ -28,6 +28,11 @@ def _add_trust(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--trust", action="store_true", help=f"import the modules that {what} names: this runs them")
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    what = "an option of an environment, as in words.words=my_words.txt; in a recipe environments.NAME.options"
+    parser.add_argument("--option", dest="options", metavar="NAME.OPTION=VALUE", action="append", default=[], help=what)
+
+
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     _recipe_arguments(parser)
     parser.add_argument("--print", action="store_true", help="print the recipe with every setting filled in")
@@ -82,6 +87,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _envs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="one environment, to see all about it")
     add_import_option(parser)
+    _add_options(parser)
 
 
 def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +98,7 @@ def _tasks_arguments(parser: argparse.ArgumentParser) -> None:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         each.set_defaults(action=action)
         add_import_option(each)
+        _add_options(each)
         _add_trust(each, "a panel")
         return each
 
@@ -124,6 +131,7 @@ def _traj_arguments(parser: argparse.ArgumentParser) -> None:
         each = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         each.set_defaults(action=action)
         add_import_option(each)
+        _add_options(each)
         if name == "import":
             what = "JSON, JSON lines, Parquet, folders of them, or hf://OWNER/DATASET"
             each.add_argument("sources", nargs="+", metavar="FILE", help=what)

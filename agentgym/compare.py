@@ -15,17 +15,18 @@ from typing import Any
 
 from agentgym import progress
 from agentgym.data import store
-from agentgym.errors import RunError
+from agentgym.errors import DataError, RunError
 from agentgym.evaluation.pairs import Pairing, pair
 from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.reading import read_report
 from agentgym.evaluation.tables import PAIRS_HEADER, figure_cell, p_text, pairs_rows, terminal_table
 from agentgym.evaluation.unfinished import refuse_evaluation
-from agentgym.foreign import cards
+from agentgym.foreign import cards_of_run
+from agentgym.numbering import spec_of
 from agentgym.recipe import read_recipe
 from agentgym.settings import EnvironmentSettings, Recipe
-from envpool import get_spec
 from envpool.errors import did_you_mean
+from envpool.options import mark_of
 
 CONTROL = "control"
 _GO_ON = "finish it first, by the command that started it"
@@ -88,6 +89,7 @@ def transfer(runs: Sequence[str], baseline: str | None = None, *, trust: bool = 
     if not rows:
         raise RunError(f"there is only the baseline, {baseline}: name another run, or another player of that one")
     columns = sorted({name for row in rows for name in row.played.environments})
+    _refuse_mixed(rows, columns)
     header = ["learned from", *columns]
     cells = [[_learned_from(row), *_cells(row, columns, base)] for row in rows]
     if base is not None:
@@ -201,7 +203,7 @@ def _fitted(folder: Path, which: str | None, recipe: Recipe, iteration: int | No
 def _played(folder: Path, recipe: Recipe, files: Sequence[Path], *, trust: bool) -> Played:
     trajectories = store.read(files)
     names = sorted({trajectory.task.environment for trajectory in trajectories})
-    return measure(trajectories, cards(names, recipe.imports, folder, trust=trust))
+    return measure(trajectories, cards_of_run(names, recipe, folder, trust=trust))
 
 
 def _taught_by(model: Path) -> frozenset[str] | None:
@@ -231,7 +233,8 @@ def _other_rules(old: Measured, new: Measured, names: Sequence[str]) -> list[str
     for name in names:
         limits = [side.recipe.environments.get(name, EnvironmentSettings()).max_turns for side in (old, new)]
         if limits[0] != limits[1]:
-            a, b = (get_spec(name).max_turns if limit is None else limit for limit in limits)
+            own = [spec_of(side.recipe, name).max_turns for side in (old, new)]
+            a, b = (turns if limit is None else limit for turns, limit in zip(own, limits, strict=True))
             lines.append(f"{name} was played with {a} turns by {old.name} and with {b} by {new.name}.")
     return lines
 
@@ -240,6 +243,19 @@ def _learned_from(row: Measured) -> str:
     if row.trained_on is None:
         return row.name
     return f"{' + '.join(sorted(row.trained_on)) or 'nothing'} ({row.name})"
+
+
+def _refuse_mixed(rows: Sequence[Measured], columns: Sequence[str]) -> None:
+    """Makes sure that a column holds figures of one environment, and not of its own data and of other data."""
+    for name in columns:
+        first, *others = [row for row in rows if name in row.played.environments]
+        for other in others:
+            here, there = (set(map(mark_of, row.played.environments[name].versions)) for row in (first, other))
+            if here != there:
+                raise DataError(
+                    f"{name} was played with other options or data by {first.name} than by {other.name}: "
+                    "their numbers cannot be compared, name runs of one of the two"
+                )
 
 
 def _cells(row: Measured, columns: Sequence[str], base: Measured | None) -> list[str]:

@@ -22,13 +22,14 @@ from agentgym.evaluation.players import measure
 from agentgym.evaluation.report import describe_machine, installed_versions
 from agentgym.evaluation.scoreboard import EvalReport, Player
 from agentgym.manner import in_manner_of, manner_of
+from agentgym.numbering import configured, spec_of
 from agentgym.play import PlayJob, sampling_seed, tasks_of
 from agentgym.preflight import check_eval, check_play, players_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
-from envpool import Split, Task, Trajectory, get_spec
+from envpool import Split, Task, Trajectory
 from envpool.errors import did_you_mean
 
 
@@ -43,6 +44,11 @@ def evaluate(recipe: Recipe) -> EvalReport:
     progress.quiet()
     check_recipe(recipe)
     check_eval(recipe)
+    with configured(recipe):
+        return _evaluate(recipe)
+
+
+def _evaluate(recipe: Recipe) -> EvalReport:
     names = players_of(recipe)
     _prepare(recipe, names)
     folder = RunFolder(recipe)
@@ -96,10 +102,12 @@ def _prepare(recipe: Recipe, players: Sequence[str]) -> None:
     for player in players:
         taught = in_manner_of(recipe, player)
         if is_local(recipe, player):
+            from agentgym.codecs import speaking
             from agentgym.models import check_model
             from agentgym.trial import check_playable
 
             check_model(player, taught.model.context, recipe.model)
+            speaking(taught, player)
             check_playable(player)
 
 
@@ -114,7 +122,7 @@ def _measured(recipe: Recipe, name: str, folder: RunFolder, workers: Workers) ->
         name=name,
         manner=manner,
         taught=manner != manner_of(recipe),
-        played=measure(played, {environment: get_spec(environment) for environment in recipe.environments}),
+        played=measure(played, {environment: spec_of(recipe, environment) for environment in recipe.environments}),
         trajectories=[file.name for file in files],
     )
 
@@ -149,6 +157,11 @@ def collect(recipe: Recipe, split: Split | str, to: Path | str | None = None) ->
         raise DataError(f"{to} is no trajectory file: its name should end in .parquet")
     check_recipe(recipe)
     check_play(recipe, split)
+    with configured(recipe):
+        return _collect(recipe, split, to)
+
+
+def _collect(recipe: Recipe, split: Split, to: Path | str | None) -> Path:
     _prepare(recipe, [recipe.model.name])
     folder = RunFolder(recipe)
     out = folder.trajectories(f"collected-{split}") if to is None else Path(to)
@@ -166,7 +179,7 @@ def collect(recipe: Recipe, split: Split | str, to: Path | str | None = None) ->
         top_k=recipe.evol.top_k,
         min_p=recipe.evol.min_p,
     )
-    specs = {name: get_spec(name) for name in recipe.environments}
+    specs = {name: spec_of(recipe, name) for name in recipe.environments}
     try:
         with Workers(recipe, folder) as workers:
             played = workers.play(job, f"collecting with {recipe.model.name}")

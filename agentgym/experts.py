@@ -13,6 +13,8 @@ from agentgym.data.rows import MEASURED, is_double, same_episode
 from agentgym.data.sources import complaint_about, find
 from agentgym.errors import DataError
 from agentgym.evaluation.ends import check_any_finished, counted, ends_of, has_score
+from agentgym.itemids import other_options
+from agentgym.numbering import spec_of
 from agentgym.play import environment_pool, tasks_of
 from agentgym.runfolder import RunFolder
 from agentgym.settings import Recipe
@@ -35,7 +37,9 @@ def expert_set(recipe: Recipe, folder: RunFolder) -> Path:
     for note in data_prompts(recipe).notes:
         progress.show(note)
     for file in recipe.data:
-        expert += read_data(file, folder.path / QUARANTINE)
+        read = read_data(file, folder.path / QUARANTINE)
+        check_versions(recipe, file, read)
+        expert += read
     if not expert:
         why = f" ({unsolved})" if unsolved else ""
         raise DataError(f"the expert set is empty: no expert succeeded and no file of `data` holds a trajectory{why}")
@@ -56,6 +60,28 @@ def _unsolved(played: Sequence[Trajectory]) -> str:
         return ""
     count = sum(not t.success for t in played)
     return f"{count} of {len(played)} expert episodes did not succeed and are left out ({'; '.join(parts)})"
+
+
+def check_versions(recipe: Recipe, source: str, episodes: Sequence[Trajectory]) -> None:
+    """Makes sure that trajectories to learn from are of the tasks that a recipe plays, and not of other data.
+
+    Args:
+        recipe: the recipe.
+        source: where they are from.
+        episodes: the trajectories.
+
+    Raises:
+        DataError: an environment of the recipe was played with other options.
+    """
+    for name in recipe.environments:
+        here = spec_of(recipe, name).version
+        others = [t.version for t in episodes if t.task.environment == name and other_options(name, t.version)]
+        if others:
+            raise DataError(
+                f"{source}: {len(others)} trajectories of {name} are of version {others[0]}, and this recipe plays "
+                f"version {here}, other tasks: leave them out, or give environments.{name}.options that they were "
+                "played with"
+            )
 
 
 def read_data(source: str, quarantine: Path | None = None) -> list[Trajectory]:

@@ -26,18 +26,19 @@ from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.report import Explored, Iteration, Report, describe_machine, installed_versions
 from agentgym.evaluation.report import Learned as Work
 from agentgym.evaluation.why import looked_at
-from agentgym.experts import expert_set, read_data
+from agentgym.experts import check_versions, expert_set, read_data
 from agentgym.learn import Learned, LearnJob, learn, module_class
+from agentgym.numbering import configured, spec_of
 from agentgym.overlap import overlap_of
 from agentgym.play import PlayJob, sampling_seed, tasks_of
 from agentgym.preflight import check_fit
 from agentgym.ranks import ALONE, Ranks, join
 from agentgym.runfolder import RunFolder
 from agentgym.selection import is_worth, keep
-from agentgym.settings import Merge, Recipe, Start
+from agentgym.settings import FormatName, Merge, Recipe, Start
 from agentgym.tracking import Tracker
 from agentgym.workers import Workers
-from envpool import Split, Task, Trajectory, get_spec
+from envpool import Split, Task, Trajectory
 
 TINY = "tiny"
 
@@ -63,6 +64,11 @@ def fit(recipe: Recipe) -> Report:
             model is said before anything is written.
     """
     prepare(recipe)
+    with configured(recipe):
+        return _run(recipe)
+
+
+def _run(recipe: Recipe) -> Report:
     ranks = join(recipe.trainer)
     ranks.first_does(lambda: RunFolder(recipe))
     folder = RunFolder(recipe)
@@ -91,14 +97,17 @@ def prepare(recipe: Recipe) -> None:
     check_recipe(recipe)
     check_fit(recipe)
     module_class(recipe.module)
-    for file in recipe.data:
-        read_data(file)
-    data_prompts(recipe)
+    with configured(recipe):
+        for file in recipe.data:
+            check_versions(recipe, file, read_data(file))
+        data_prompts(recipe)
     if recipe.model.name != TINY:
+        from agentgym.codecs import speaking
         from agentgym.models import check_model
         from agentgym.trial import check_playable, check_trainable
 
         check_model(recipe.model.name, recipe.model.context, recipe.model)
+        speaking(recipe, recipe.model.name)
         check_trainable(recipe.model.name)
         check_playable(recipe.model.name)
 
@@ -237,7 +246,7 @@ class _Fit:
             out=self.folder.trajectories(name),
         )
         trajectories = self._play(job, title)
-        played = measure(trajectories, {name: get_spec(name) for name in self.recipe.environments})
+        played = measure(trajectories, {name: spec_of(self.recipe, name) for name in self.recipe.environments})
         name = "the control" if phase == store.Phase.CONTROL else f"iteration {number}"
         self._warn(looked_at(name, played))
         self.tracker.log(scalars.measured(str(phase), played), number, self.steps)
@@ -303,9 +312,9 @@ class _Fit:
     def _build_tiny(self, path: Path, expert: Path) -> None:
         from agentgym.models import build_tiny
 
-        model = self.recipe.model
+        model, tools = self.recipe.model, self.recipe.format == FormatName.native
         texts = [message.text for trajectory in store.read([expert]) for message in trajectory.messages]
-        build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path)
+        build_tiny(model.tiny, texts, context=model.context, seed=self.recipe.seed, folder=path, tools=tools)
 
     def _make(self, path: Path, write: Callable[[], object]) -> None:
         """Lets the first rank write what is not there yet. Only that one looks: others might look after it wrote."""

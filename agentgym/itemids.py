@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from envpool import environments, get_spec
+from envpool import EnvSpec, environments, get_spec
+from envpool.options import mark_of
 
 _NUMBERED = re.compile(r"([a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*)_(0|[1-9][0-9]{0,17})")
 
@@ -24,9 +25,30 @@ def why_renumbered(environment: str) -> str | None:
     return get_spec(environment).renumbered if environment in environments() else None
 
 
+def other_options(environment: str, version: str) -> bool:
+    """Whether a version is one of other options than those that the environment has here, or of other data."""
+    return version not in ORIGINAL and renumbered(environment, version)
+
+
 def renumbered(environment: str, version: str) -> bool:
     """Whether a number means another task here than where it is from."""
-    return version in ORIGINAL and why_renumbered(environment) is not None
+    return environment in environments() and other_task(get_spec(environment), version)
+
+
+def other_task(spec: EnvSpec, version: str) -> bool:
+    """Whether a number means another task in a version of an environment than by this card of it."""
+    if version in ORIGINAL:
+        return spec.renumbered is not None
+    return mark_of(version) != mark_of(spec.version)
+
+
+def numbering(environment: str, version: str) -> str:
+    """What two versions of an environment have in common if a number means the same task in both."""
+    if version not in ORIGINAL:
+        return mark_of(version)
+    if why_renumbered(environment) is not None:
+        return "original"
+    return mark_of(get_spec(environment).version) if environment in environments() else ""
 
 
 def all_renumbered() -> list[str]:

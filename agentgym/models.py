@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from agentgym.data.codec import Codec
-from agentgym.data.rendering import TEMPLATE
+from agentgym.data.rendering import TEMPLATE, TOOL_TEMPLATE
 from agentgym.data.template import with_options
 from agentgym.errors import ModelError
 from agentgym.hub import locate, look_into_weights, weights_place
@@ -42,10 +42,16 @@ T = TypeVar("T")
 CONTROL_TOKENS = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>")
 """The control tokens of the tiny model; their ids are 0 to 3."""
 
+TOOL_TOKENS = ("<|system|>", "<|tool|>", "<tool_call>", "</tool_call>")
+"""Those that it has besides where it calls tools in a syntax of its own; their ids are 4 to 7."""
+
 PIECES = r"\n*[A-Z][a-z]+:\n| ?\d+,\d+| ?\p{L}+| ?\d|[^\s\p{L}\d]|\s+(?!\S)|\s+"
 """What a token of the tiny model may be made of, first match first: a headline as ``Thought:`` with the line breaks
 around it, a pair of coordinates, a word, a digit (each with the space before it), any other character, white space.
 A cell of a map and a headline thus become one token each: a small model copies one more surely than three."""
+
+TOOL_PIECES = r'["{}:,\[\]]+(?: ["{\[]+)*|' + PIECES
+"""The same, where the marks of JSON that follow each other are one token, as between two arguments of a call."""
 
 _WIDE = 192  # narrower models learn faster from initial weights that are twice as spread as usual
 
@@ -89,26 +95,6 @@ def tokenizer_of(settings: ModelSettings, name: str) -> PreTrainedTokenizerBase:
     if tokenizer.chat_template:
         tokenizer.chat_template = with_options(tokenizer.get_chat_template(), settings.template_options, name)
     return tokenizer
-
-
-def codec_of(settings: ModelSettings, name: str) -> Codec:
-    """The codec of `tokenizer_of`; made once, as long as the tokenizer and the template stay as they are.
-
-    Raises:
-        ModelError: see `tokenizer_of` and `Codec`.
-    """
-    files = [Path(name) / "tokenizer.json", Path(name) / "tokenizer_config.json", Path(name) / "chat_template.jinja"]
-    files += [Path(settings.template).expanduser()] if settings.template else []
-    age = tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
-    key = (name, settings.name, settings.template, repr(settings.template_options), age)
-    if key not in _codecs:
-        _codecs.clear()
-        _codecs[key] = Codec(tokenizer_of(settings, name))
-    return _codecs[key]
-
-
-_codecs: dict[tuple[object, ...], Codec] = {}
-"""The codec that was asked for last."""
 
 
 def saved_dtype(name: str) -> torch.dtype:
@@ -202,7 +188,9 @@ def _hashed(files: tuple[tuple[Path, int, int], ...]) -> str:
     return digest.hexdigest()[:32]
 
 
-def build_tiny(settings: TinySettings, texts: Iterable[str], *, context: int, seed: int, folder: Path) -> None:
+def build_tiny(
+    settings: TinySettings, texts: Iterable[str], *, context: int, seed: int, folder: Path, tools: bool = False
+) -> None:
     """Builds an untrained Llama-type model with a tokenizer of its own; saves both in the Hugging Face layout.
 
     The folder is there complete or not at all, and the same arguments give the same files.
@@ -213,14 +201,16 @@ def build_tiny(settings: TinySettings, texts: Iterable[str], *, context: int, se
         context: most tokens of a conversation.
         seed: decides the initial weights; torch's global random numbers are left alone.
         folder: where to save; must be empty or not exist.
+        tools: whether its chat template offers tools, and it calls them in a syntax of its own.
 
     Raises:
         ModelError: the sizes do not fit together, or `folder` holds something.
     """
-    _check(settings)
+    control = (*CONTROL_TOKENS, *(TOOL_TOKENS if tools else ()))
+    _check(settings, len(control))
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} is not empty: remove it or choose another folder")
-    tokenizer = _train_tokenizer(settings.vocabulary, texts, context)
+    tokenizer = _train_tokenizer(settings.vocabulary, texts, context, control)
     model = _new_llama(settings, len(tokenizer), context, seed)
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -262,8 +252,8 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     return merged
 
 
-def _check(settings: TinySettings) -> None:
-    fixed = len(CONTROL_TOKENS) + len(ByteLevel.alphabet())
+def _check(settings: TinySettings, control: int) -> None:
+    fixed = control + len(ByteLevel.alphabet())
     if settings.hidden % (2 * settings.heads):
         cure = (
             f"model.tiny.hidden is {settings.hidden}: make it a multiple of twice model.tiny.heads ({settings.heads})"
@@ -277,25 +267,28 @@ def _check(settings: TinySettings) -> None:
     raise ModelError(cure)
 
 
-def _train_tokenizer(vocabulary: int, texts: Iterable[str], context: int) -> PreTrainedTokenizerBase:
+def _train_tokenizer(
+    vocabulary: int, texts: Iterable[str], context: int, control: tuple[str, ...]
+) -> PreTrainedTokenizerBase:
+    tools = len(control) > len(CONTROL_TOKENS)
     backend = Tokenizer(BPE())
-    split = Split(Regex(PIECES), "isolated")
+    split = Split(Regex(TOOL_PIECES if tools else PIECES), "isolated")
     backend.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
     backend.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(CONTROL_TOKENS),
+        special_tokens=list(control),
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    pad, end, *roles = CONTROL_TOKENS
+    pad, end, *roles = control
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=pad,
         eos_token=end,
         extra_special_tokens=roles,
-        chat_template=TEMPLATE,
+        chat_template=TOOL_TEMPLATE if tools else TEMPLATE,
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )

@@ -10,7 +10,7 @@ from agentgym.data.instructions import same_words
 from agentgym.data.store import polars
 from agentgym.data.tasklist import joined, of_tasks, with_instructions
 from agentgym.data.tasksource import of_trajectories
-from agentgym.itemids import ItemId, renumbered, why_renumbered
+from agentgym.itemids import ItemId, numbering, why_renumbered
 from agentgym.numbering import VERSION, plays_original
 from agentgym.play import tasks_of
 from agentgym.settings import Recipe
@@ -67,7 +67,9 @@ class Overlap:
         if not self.learned:
             return f"{self.environment}: none of {many} is in training, which has no tasks of it"
         if self.same_id is None:
-            ids = f"item ids say nothing, for one side has the original numbers ({why_renumbered(self.environment)})"
+            why = why_renumbered(self.environment)
+            which = "other options or data" if why is None else f"the original numbers ({why})"
+            ids = f"item ids say nothing, for one side has {which}"
         elif self.same_id:
             verb = "is" if len(self.same_id) == 1 else "are"
             ids = f"{len(self.same_id)} of {many} {verb} in training ({_some(self.same_id)})"
@@ -178,11 +180,11 @@ def _tasks(frame: pl.DataFrame, environment: str) -> list[_Known]:
     """The tasks of an environment, each once."""
     tasks: dict[tuple[str, str], _Known] = {}
     for row in frame.filter(environment=environment).iter_rows(named=True):
-        numbering = "original" if renumbered(environment, row["version"]) else "here"
+        numbered = numbering(environment, row["version"])
         key = ItemId(row["item_id"], environment, row["index"]).key
-        known = tasks.get((numbering, key))
+        known = tasks.get((numbered, key))
         if known is None or known.text is None:
-            tasks[numbering, key] = _Known(row["item_id"], numbering, key, row["instruction"])
+            tasks[numbered, key] = _Known(row["item_id"], numbered, key, row["instruction"])
     return list(tasks.values())
 
 

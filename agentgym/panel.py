@@ -24,6 +24,7 @@ from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
 from envpool.calls import Toolbox
 from envpool.errors import did_you_mean
+from envpool.options import mark_of
 from envpool.registry import is_installed, shipped
 
 GOLDENS = 8
@@ -80,12 +81,17 @@ class Part:
         if self.version not in (None, spec.version):
             return [
                 f"it was made for version {self.version} of {spec.name}, and here is version {spec.version}: "
-                "make another one with `agentgym tasks panel`"
+                f"{self._cure(spec)}"
             ]
         known = frozenset[int]().union(*(spec.tasks(split) for split in Split))
         unknown = [item_id for item_id in self.tasks if not _known(spec, known, read_item_id(item_id))]
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return [f"{spec.name} has no task {unknown[0]!r}{more}: take it out"] if unknown else []
+
+    def _cure(self, spec: EnvSpec) -> str:
+        if self.version is None or mark_of(self.version) == mark_of(spec.version):
+            return "make another one with `agentgym tasks panel`"
+        return f"give {spec.name} the options and the data that it was made with, or make another one"
 
     def drawn(self, environment: str) -> list[Task]:
         """The tasks, in the order of the panel; those without a number, which cannot be played, are left out."""

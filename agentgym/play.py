@@ -17,7 +17,7 @@ from agentgym.data.rows import to_row
 from agentgym.devices import memory_given_back, on_gpu, own_device
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
-from agentgym.numbering import card_of
+from agentgym.numbering import card_of, configured, spec_of
 from agentgym.panel import load_panel
 from agentgym.settings import Prompt, Recipe
 from envpool import (
@@ -112,7 +112,7 @@ def play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
         ModelError: the model cannot be loaded.
         RunError: a file cannot be written, or holds episodes of something else.
     """
-    with memory_given_back():  # the frame that holds the model is left before the end of the block
+    with configured(recipe), memory_given_back():  # the frame that holds the model is left before the end of the block
         _play(recipe, job, on_episode)
 
 
@@ -122,7 +122,7 @@ def _play(recipe: Recipe, job: PlayJob, on_episode: OnEpisode) -> None:
     if job.out.exists() and done.keys() >= set(job.tasks):
         return
     origin, journal = _origin(recipe, job), Journal(job.out)
-    pool, policy = environment_pool(recipe), _policy(recipe, job)
+    pool, policy = environment_pool(recipe, here=job.model == "expert"), _policy(recipe, job)
     lockstep = recipe.generation.lockstep and job.model not in PLAYERS and not _remote(recipe, job)
 
     def write_down(episodes: Iterable[Trajectory]) -> None:
@@ -203,12 +203,13 @@ def tasks_of(recipe: Recipe, split: Split) -> list[Task]:
     if split == Split.EVAL and recipe.panel is not None:
         pinned = load_panel(recipe.panel)
         settings = recipe.environments.items()
-        return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
+        with configured(recipe):
+            return [task for name, s in settings for task in pinned.tasks(name, served=bool(s.endpoints))]
     seed = 0 if split == Split.EVAL else recipe.seed
     return [
         task
         for name, settings in recipe.environments.items()
-        for task in (get_spec(name) if split == Split.TRAIN else card_of(recipe, name)).select(
+        for task in (spec_of(recipe, name) if split == Split.TRAIN else card_of(recipe, name)).select(
             split, getattr(settings, COUNTS[split]), seed=seed, where=settings.where
         )
     ]
@@ -233,6 +234,7 @@ def environment_pool(recipe: Recipe, *, here: bool = False) -> EnvPool:
     """
     settings = recipe.pool
     return EnvPool(
+        specs=[spec_of(recipe, name) for name in recipe.environments],
         sessions=settings.sessions,
         format=recipe.format,
         transport=_transport(recipe, here),
@@ -267,7 +269,7 @@ def place_of(recipe: Recipe, name: str) -> Place:
     settings = recipe.environments[name]
     if settings.place is not None:
         return Place(settings.place)
-    return Place.PROCESS if settings.processes else get_spec(name).place
+    return Place.PROCESS if settings.processes else spec_of(recipe, name).place
 
 
 def _local(recipe: Recipe, name: str, here: bool) -> LocalTransport:
@@ -345,7 +347,7 @@ def _sampling(recipe: Recipe, job: PlayJob) -> dict[str, Any] | None:
     said = {**job.sampling, "seed": job.seed, "max_tokens": recipe.generation.max_tokens}
     if _remote(recipe, job) and not (recipe.model.endpoint and recipe.model.endpoint.tokens):
         return said  # the server renders its template itself
-    from agentgym.models import codec_of
+    from agentgym.codecs import codec_of
 
     day = codec_of(recipe.model, job.model).day
     return said if day is None else {**said, "day": day}
@@ -367,9 +369,10 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         return remote_policy(recipe, Sampling(**job.sampling), job.seed)
     import torch
 
+    from agentgym.codecs import speaking
     from agentgym.generation.local import LocalPolicy
     from agentgym.generation.sampling import Sampling
-    from agentgym.models import codec_of, load_model
+    from agentgym.models import load_model
 
     gpu = on_gpu(recipe.trainer)
     model = load_model(job.model, dtype=torch.bfloat16 if gpu else torch.float32)
@@ -377,7 +380,7 @@ def _policy(recipe: Recipe, job: PlayJob) -> Policy:
         torch.nn.Module.to(model, own_device())
     return LocalPolicy(
         model,
-        codec_of(recipe.model, job.model),
+        speaking(recipe, job.model),
         settings=recipe.generation,
         sampling=Sampling(**job.sampling),
         seed=job.seed,

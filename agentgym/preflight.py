@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,11 +16,10 @@ import httpx
 
 from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, is_local, learns, refuse
 from agentgym.devices import device_count, on_gpu
-from agentgym.itemids import why_renumbered
 from agentgym.modelserver import complaints_before_playing
-from agentgym.numbering import plays_original
+from agentgym.numbering import plays_original, spec_of
 from agentgym.settings import EnvironmentSettings, Place, Recipe, TrainerSettings
-from envpool import EnvPoolError, Split, get_spec
+from envpool import EnvPoolError, Split
 from envpool.native import NAME as NATIVE
 
 CONNECT_SECONDS = 5.0
@@ -111,7 +110,7 @@ def _player(player: str, recipe: Recipe) -> Iterator[str]:
     for name, settings in recipe.environments.items():
         if recipe.panel is None and not settings.eval:
             continue
-        if get_spec(name).expert is None:
+        if spec_of(recipe, name).expert is None:
             yield f"{name} has no expert: leave the player or the environment out"
         elif settings.endpoints or settings.processes or settings.place == Place.process:
             yield f"the expert of {name} plays in this process only: set endpoints=[] and place=thread for it"
@@ -165,29 +164,35 @@ def _reachable(recipe: Recipe) -> Iterator[Complaint]:
 
 def _whose(recipe: Recipe, name: str) -> Iterator[Complaint]:
     """Whether servers whose numbers may be others than ours are those that the recipe says."""
-    settings = recipe.environments[name]
+    settings, spec = recipe.environments[name], spec_of(recipe, name)
     original, key = plays_original(recipe, name), f"environments.{name}.original"
-    for address in settings.endpoints if why_renumbered(name) else ():
-        ours = _is_ours(address, settings)
-        if ours and original:
+    for address in settings.endpoints if spec.renumbered or spec.options is not None else ():
+        known = _info(address, settings)
+        ours = None if known is None else known.get("server") == "envpool"
+        if ours and known and known.get("version", spec.version) != spec.version and not original:
+            text = f"{address} serves version {known['version']} of {name}, and the recipe plays version {spec.version}"
+            yield Complaint(f"environments.{name}.endpoints", f"{text}: give both the same options and data")
+        elif spec.renumbered is None:
+            continue
+        elif ours and original:
             text = f"{address} is a server of envpool's, whose tasks have our numbers: leave it out"
             yield Complaint(key, f"{text}, and use a panel of ours" if not settings.original else text)
         elif ours is False and not original:
-            text = f"{address} is no server of envpool's: its tasks have other numbers ({why_renumbered(name)})"
+            text = f"{address} is no server of envpool's: its tasks have other numbers ({spec.renumbered})"
             yield Complaint(key, f"{text}; set {key}=true")
 
 
-def _is_ours(address: str, settings: EnvironmentSettings) -> bool | None:
-    """Asks a server whether it is envpool's; None if it does not say."""
+def _info(address: str, settings: EnvironmentSettings) -> Mapping[str, Any] | None:
+    """Asks a server what it is; nothing is known of one that is not envpool's, and None is one that does not say."""
     try:
         headers = endpoint_of(address, settings).secrets()
         answer = httpx.get(f"{address.rstrip('/')}/info", headers=headers, timeout=CONNECT_SECONDS, trust_env=False)
         if answer.status_code == 404:
-            return False
+            return {}
         known = answer.json() if answer.status_code == 200 else None
     except (httpx.HTTPError, EnvPoolError, ValueError):
         return None
-    return known.get("server") == "envpool" if isinstance(known, dict) else None
+    return known if isinstance(known, dict) else None
 
 
 def _silence(address: str) -> str | None:

@@ -28,6 +28,7 @@ from envpool.errors import did_you_mean
 RESUMABLE = (
     "environments.*.endpoints",
     "environments.*.headers",
+    "environments.*.options",  # of these, what changes the tasks is in the version, which `runfolder` compares
     "environments.*.place",
     "environments.*.processes",
     "environments.*.token",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -13,14 +14,19 @@ from typing import TextIO
 from agentgym import events
 from agentgym.data.atomic import write_atomically
 from agentgym.errors import RunError
+from agentgym.evaluation.reading import read_json
+from agentgym.numbering import versions_of
 from agentgym.ranks import is_first_rank
-from agentgym.recipe import read_recipe, recipe_text, same_run, save_recipe, text_of
+from agentgym.recipe import LONGEST, read_recipe, recipe_text, same_run, save_recipe, text_of
 from agentgym.settings import Recipe
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+VERSIONS = "environments.json"
+"""The versions of the environments that a run was begun with: with other data it would be another run."""
 
 TEMPLATE = "template.jinja"
 """The copy of the chat template that a run was begun with, where its recipe names one."""
@@ -54,6 +60,7 @@ class RunFolder:
             # what may change (addresses, worker processes, batch sizes) is from now on what it is now
             if written != recipe_text(recipe):
                 save_recipe(recipe, self.recipe_file)
+            self._keep_versions(recipe)
             self._keep_template(recipe)
         except BaseException:
             self.leave()
@@ -72,11 +79,29 @@ class RunFolder:
                     f"{self.path} belongs to a run with another {', '.join(different)}: "
                     "choose another folder with name=NAME, or delete that one"
                 )
+            self._check_versions(recipe)
             self._check_template(recipe)
             return text_of(self.recipe_file)
         if self.path.exists() and any(not _begun(path) for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with name=NAME")
         return None
+
+    def _check_versions(self, recipe: Recipe) -> None:
+        """Makes sure that the environments are still those of the run, with the same data."""
+        kept = self.path / VERSIONS
+        if not kept.exists():
+            return  # it was stopped before it played
+        begun = read_json(kept, LONGEST, "choose another folder with name=NAME")
+        for name, version in versions_of(recipe).items() if isinstance(begun, dict) else ():
+            if begun.get(name, version) != version:
+                raise RunError(
+                    f"{self.path} was begun with version {begun[name]} of {name}, and here is version {version}: give "
+                    f"environments.{name}.options and the data of then, or choose another folder with name=NAME"
+                )
+
+    def _keep_versions(self, recipe: Recipe) -> None:
+        if not (self.path / VERSIONS).exists():
+            write_atomically(self.path / VERSIONS, json.dumps(versions_of(recipe), indent=1).encode())
 
     def _check_template(self, recipe: Recipe) -> None:
         """Makes sure that the chat template is still the one of the run: with another one it would be another run."""

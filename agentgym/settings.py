@@ -28,6 +28,7 @@ class FormatName(StrEnum):
     react = "react"  # `Thought: ... Action: ...`, as in AgentTraj
     function_calling = "function_calling"  # a JSON object that calls a function
     code_as_action = "code_as_action"  # a call in Python's syntax; read, never run
+    native = "native"  # the model's own calls of tools, which its chat template or its server offers
 
 
 class Place(StrEnum):
@@ -209,6 +210,8 @@ class EnvironmentSettings(Section):
     """Only tasks with these facts, as in `{depth: [1, 2]}`; `agentgym envs NAME` lists the facts."""
     max_turns: int | None = None
     """Turn limit; the environment's own if null."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What it is configured with, as in `{words: my_words.txt}`; `agentgym envs NAME` lists its options."""
     keep_above: float | None = None
     """Keep explored trajectories with a score greater than this; the environment's success rule if null."""
     cap: int | None = None
@@ -391,7 +394,7 @@ class Recipe(Section):
     """Which tasks are measured: a panel that ships with agentgym (`agenteval-mini`), a panel file, an AgentEval list or
     a folder of such lists. `environments.NAME.eval` is then left out, and `where` narrows the other splits only."""
     imports: list[str] = field(default_factory=list)
-    """Python modules to import first; they may register environments of your own (`envpool.register`)."""
+    """Environments of your own to import first: Python modules, `.py` files or folders with a `spec.py`."""
     data: list[str] = field(default_factory=list)
     """Trajectories for the expert set besides the experts of the environments: files (AgentTraj JSON, JSON lines,
     Parquet), folders of them, or data sets on the Hugging Face Hub, as in `hf://AgentGym/AgentTraj-L`."""

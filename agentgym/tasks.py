@@ -19,8 +19,8 @@ from agentgym.data.store import write_atomically
 from agentgym.data.tasksource import read_source
 from agentgym.errors import DataError
 from agentgym.foreign import cards
-from agentgym.itemids import ORIGINAL, why_renumbered
-from agentgym.numbering import plays_original
+from agentgym.itemids import ORIGINAL, other_options, why_renumbered
+from agentgym.numbering import configured, plays_original
 from agentgym.overlap import of_role, overlaps
 from agentgym.panel import Part, load_panel, make_panel, packages_of, panel_text
 from agentgym.panelcheck import Verdict, steps_of, verify
@@ -169,7 +169,10 @@ def verify_panel(name: str, console: Console | None = None, *, trust: bool = Fal
         MissingExtra: an environment of it needs a package that is not installed.
     """
     panel = load_panel(name)
-    cards(panel.environments, panel.imports, name, trust=trust)
+    for environment, spec in cards(panel.environments, panel.imports, name, trust=trust).items():
+        part = panel.environments[environment]
+        if part.version is not None and other_options(environment, part.version):
+            raise DataError(f"panel {name}: {part.complaints(spec)[0]}")
     steps = steps_of(panel)
     with _bar(steps, "verifying", unit="tasks and goldens", always=steps > 0) as on_done:
         verdict = verify(panel, lambda: on_done(1))
@@ -242,9 +245,11 @@ def write_panel(
         tasks = tasks_of(recipe, Split.EVAL)
         if not tasks:
             raise DataError(f"{source} has no evaluation task: set environments.NAME.eval")
+        with configured(recipe):
+            panel = make_panel(to.stem, tasks, imports=imports)
     else:
         tasks = _numbered_here(_of_role(source, console, evaluation=True, trust=trust), console)
-    panel = make_panel(to.stem, tasks, imports=imports)
+        panel = make_panel(to.stem, tasks, imports=imports)
     write_atomically(to, panel_text(panel).encode())
     counts = ", ".join(f"{len(part.tasks)} {name}" for name, part in panel.environments.items())
     goldens = sum(len(part.goldens) for part in panel.environments.values())
@@ -275,6 +280,11 @@ def _numbered_here(frame: pl.DataFrame, console: Console | None) -> list[Task]:
     candidates: dict[str, dict[str, list[int]]] = {}
     for row in frame.iter_rows(named=True):
         name, index = row["environment"], row["index"]
+        if other_options(name, row["version"]):
+            raise DataError(
+                f"{row['item_id']!r} is of version {row['version']} of {name}, and here is version "
+                f"{get_spec(name).version}, other tasks: give {name} the options and the data that it was played with"
+            )
         if why_renumbered(name) is not None and row["version"] in ORIGINAL:
             if name not in candidates:
                 candidates[name] = _by_goal(name)

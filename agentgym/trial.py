@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from agentgym.data.codec import TokenSequence
 from agentgym.data.packing import attend_in_segments, lay_out, packed_logits
+from agentgym.data.transcript import TokenSequence
 from agentgym.errors import ModelError
 from agentgym.generation.engine import Engine, Request, check_layers
 from agentgym.generation.sampling import Sampling

@@ -149,7 +149,7 @@ def converted(hint: Any, value: Any, path: str = "") -> Any:
     if (value is None and optional) or (isinstance(value, str) and value == MISSING):
         return value
     if kind is Any:
-        return _sound(value, path)
+        return _sound(os.fspath(value) if isinstance(value, os.PathLike) else value, path)
     if dataclasses.is_dataclass(kind):
         return value if isinstance(value, cast(type, kind)) else _section(cast(type, kind), value, path)
     if get_origin(kind) is dict:

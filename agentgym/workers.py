@@ -24,6 +24,7 @@ from agentgym import progress
 from agentgym.data import store
 from agentgym.errors import AgentGymError, RunError
 from agentgym.learn import LearnJob, learn
+from agentgym.numbering import configured
 from agentgym.play import OnEpisode, PlayJob, clear_shards, divide, merge_shards, play, played_before
 from agentgym.ranks import ALONE, Ranks
 from agentgym.runfolder import RunFolder
@@ -230,6 +231,11 @@ def main(argv: Sequence[str]) -> None:
     progress.quiet()
     import_named()
     recipe = load_recipe(argv[0])
+    with configured(recipe):
+        _work(recipe, answers)
+
+
+def _work(recipe: Recipe, answers: IO[str]) -> None:
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=_take_jobs, args=(jobs, busy), daemon=True).start()

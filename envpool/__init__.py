@@ -3,6 +3,7 @@
     types       tasks, steps, turns, trajectories
     errors      everything raised on purpose
     spec        an environment's card; registry finds it, splits and tool_servers are what several share
+    options     what a card is configured with; datafiles are the real data that options name
     tools       typed functions: what can be done; signatures and schemas are their types, templates their texts, calls
                 checks, writes, reads and carries out what is called
     formats     how thought and action are written: react (reading finds the action, labels where it is marked),
@@ -15,13 +16,14 @@
     pool        many episodes at once
     statistics  what a pool is doing, in numbers
     run         from plain code into trio and back
-    imports     modules of a user's that register environments
+    imports     modules, files and folders of a user's that hold environments
     envs/       the embedded environments, and the cards of those behind servers
     testing/    fake servers, faults, and the conformance kit
 
 envpool knows no tokens, weights or gradients; agentgym does.
 """
 
+from envpool.datafiles import DataFile
 from envpool.episode import Limits
 from envpool.errors import (
     ContextFull,
@@ -33,10 +35,11 @@ from envpool.errors import (
     UnknownEnvironment,
     UnknownTask,
 )
+from envpool.options import option
 from envpool.policy import Actor, Episode, ExpertPolicy, Policy
 from envpool.pool import EnvPool
 from envpool.random_policy import RandomPolicy
-from envpool.registry import environments, get_spec, register
+from envpool.registry import environments, get_spec, register, using
 from envpool.run import collect, run_sync
 from envpool.session import Transport
 from envpool.spec import Environment, EnvSpec, Place, Writing
@@ -49,6 +52,7 @@ __all__ = [
     "Call",
     "Completion",
     "ContextFull",
+    "DataFile",
     "EnvPool",
     "EnvPoolError",
     "EnvSpec",
@@ -79,7 +83,9 @@ __all__ = [
     "collect",
     "environments",
     "get_spec",
+    "option",
     "register",
     "run_sync",
     "tool",
+    "using",
 ]

@@ -22,7 +22,9 @@ from envpool import (
     environments,
     get_spec,
 )
+from envpool.datacommand import add_data_command
 from envpool.imports import add_import_option, import_named
+from envpool.registry import spec_by_words
 from envpool.server import add_serve_command
 from envpool.testing import add_check_command
 
@@ -37,14 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing.set_defaults(run=lambda words: _list())
     play = commands.add_parser("play", help="play one task and see the conversation")
     play.add_argument("environment")
-    play.add_argument("index", type=int, nargs="?", help="which task (default: the first of split eval)")
+    what = "which task (default: the first of split eval), and options of the environment"
+    play.add_argument("options", nargs="*", metavar="INDEX | name=value", help=what)
     play.add_argument("--player", choices=["you", *PLAYERS], default="you", help="who plays (default: you)")
-    play.set_defaults(run=lambda words: _play(words.environment, words.index, words.player))
+    play.set_defaults(run=lambda words: _play(words.environment, words.options, words.player))
     for command in (listing, play):
         add_import_option(command)
+    add_data_command(commands)
     add_check_command(commands)
     add_serve_command(commands)
-    words = parser.parse_args(argv)
+    words, rest = parser.parse_known_args(argv)
+    if rest and not (hasattr(words, "options") and all("=" in word and not word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # options of an environment that stand behind those of the command
+        words.options += rest
     try:
         words.imports = import_named(words.imports)
         code = words.run(words) or 0
@@ -71,15 +79,23 @@ def _list() -> None:
         counts = ", ".join(f"{len(spec.tasks(split)):,} {split}" for split in Split)
         where = "; behind a server" if spec.served else ""
         print(f"{name:12}{spec.summary} ({counts}; at most {_turns(spec)}{where})")
+        for option in spec.declared.values():
+            print(f"{'':12}{option}")
 
 
-def _play(name: str, index: int | None, player: str) -> None:
-    spec = get_spec(name)
-    task = Task(name, spec.tasks(Split.EVAL)[0] if index is None else index)
+def _play(name: str, words: Sequence[str], player: str) -> None:
+    numbers = [word for word in words if "=" not in word]
+    if len(numbers) > 1 or not all(number.isdecimal() for number in numbers):
+        raise EnvPoolError(
+            f"{' '.join(numbers)!r} is not the number of a task: write it as 0, and options as name=value"
+        )
+    spec = spec_by_words(name, [word for word in words if "=" in word])
+    task = Task(name, int(numbers[0]) if numbers else spec.tasks(Split.EVAL)[0])
+    pool = EnvPool(specs=[spec])
     if player == "you":
-        trajectory = _by_hand(task, spec)
+        trajectory = _by_hand(pool, task, spec)
     else:
-        (trajectory,) = collect(EnvPool(), [task], PLAYERS[player]())
+        (trajectory,) = collect(pool, [task], PLAYERS[player]())
         for message in trajectory.messages:
             print(f"[{message.role}]\n{message.text}\n")
     if trajectory.turns:
@@ -89,7 +105,7 @@ def _play(name: str, index: int | None, player: str) -> None:
     print(f"{task.item_id}: {trajectory.stop}, score {trajectory.score}, success {trajectory.success}")
 
 
-def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
+def _by_hand(pool: EnvPool, task: Task, spec: EnvSpec) -> Trajectory:
     rules = f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {_turns(spec)}.\n"
 
     async def ask(conversation: Sequence[Message]) -> str:
@@ -100,7 +116,7 @@ def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
         print(f"{conversation[-1].content}\n")
         return f"Action:\n{_typed()}"
 
-    (trajectory,) = collect(EnvPool(), [task], ask)
+    (trajectory,) = collect(pool, [task], ask)
     return trajectory
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from envpool.call import Call
 
@@ -142,8 +143,12 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 
 def hint_of(name: str) -> str:
-    """Says how the environment of a file is made known, for a name that may be the file's."""
+    """Says how an environment is made known of whose file or folder this is the name; empty if it is not."""
     file = name if name.endswith(".py") else f"{name}.py"
+    if not name.endswith(".py") and (Path(name) / "spec.py").is_file():
+        file = f"{name.rstrip('/')}/"
+    elif name != file and not Path(file).is_file():
+        return ""
     return f"as in --import {file}, or `imports: [{file}]` in a recipe"
 
 

@@ -1,4 +1,4 @@
-"""Importing the modules that a user names because they register environments."""
+"""Importing the modules, files and folders that a user names because they hold environments."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envpool.errors import EnvPoolError
+from envpool.registry import CARD, register_card_of
 
 VARIABLE = "AGENTGYM_IMPORTS"
 """The environment variable that names modules for every command, separated by commas."""
 
+SPEC_MODULE = "spec"
+"""The module of an environment's folder in which its card is."""
+
 
 def add_import_option(parser: argparse.ArgumentParser) -> None:
     """Adds ``--import MODULE`` to a command, which may be given several times; `import_named` imports them."""
-    what = f"a module or file.py that registers environments (for all commands: {VARIABLE}=MODULE,...)"
+    what = f"a module, file.py or folder of an environment of your own (for all commands: {VARIABLE}=MODULE,...)"
     parser.add_argument("--import", dest="imports", metavar="MODULE", action="append", default=[], help=what)
 
 
@@ -35,27 +39,52 @@ def import_named(modules: Sequence[str] = ()) -> list[str]:
 
 
 def import_modules(modules: Sequence[str]) -> None:
-    """Imports modules, also those of the current folder, as under ``python -m``.
+    """Imports modules, also those of the current folder, as under ``python -m``, and registers their cards.
 
     Args:
-        modules: dotted names, or paths of ``.py`` files. A file's module is called what it would be called as a part
-            of its package, or else as the file; its folder is appended to `sys.path`, so that processes find it too.
+        modules: dotted names, paths of ``.py`` files, or folders of an environment, with a ``spec.py``. A file's module
+            is called what it would be called as a part of its package, or else as the file; the module of a folder is a
+            part of a package of the folder's name. What they lie in is appended to `sys.path`, so that processes find
+            it too. The card of a module or of the ``spec`` of a package is registered if it is called ``SPEC``.
 
     Raises:
-        EnvPoolError: one is no module, is not there, or raises.
+        EnvPoolError: one is no module, is not there, or raises, or the name of an environment is taken.
     """
     if modules and "" not in sys.path:
         sys.path.insert(0, "")
     for name in modules:
-        module = _module_of(Path(name).expanduser()) if name.endswith(".py") else name
+        file = _file_of(name)
+        module = name if file is None else _module_of(file)
         if not module or not all(part.isidentifier() for part in module.split(".")):
             raise EnvPoolError(
-                f"{name!r} is no name of a module: write it with dots, as in examples.higher_lower, or name a .py file"
+                f"{name!r} is no name of a module: write it with dots, as in examples.higher_lower, or name a .py file "
+                "or a folder with a spec.py"
             )
         try:
-            importlib.import_module(module)
+            loaded = importlib.import_module(module)
+            if not hasattr(loaded, CARD) and hasattr(loaded, "__path__") and _origin(f"{module}.{SPEC_MODULE}"):
+                loaded = importlib.import_module(f"{module}.{SPEC_MODULE}")
         except (Exception, SystemExit) as error:  # importing runs the module, which may raise anything
             raise EnvPoolError(_told(name, module, error)) from error
+        register_card_of(loaded)
+
+
+def _file_of(name: str) -> Path | None:
+    """The file that a path names; None if the name is one of a module.
+
+    Raises:
+        EnvPoolError: it is a folder that is not an environment.
+    """
+    path = Path(name).expanduser()
+    if name.endswith(".py"):
+        return path
+    if "/" not in name and os.sep not in name:
+        return None
+    if not path.is_dir():
+        raise EnvPoolError(f"there is no file or folder {name!r} to import: check the path")
+    if not (path / f"{SPEC_MODULE}.py").is_file():
+        raise EnvPoolError(f"the folder {name!r} holds no {SPEC_MODULE}.py: name the folder of an environment")
+    return path / f"{SPEC_MODULE}.py"
 
 
 def _told(name: str, module: str, error: BaseException) -> str:
@@ -76,6 +105,8 @@ def _module_of(file: Path) -> str:
         raise EnvPoolError(f"there is no file {str(file)!r} to import: check the path")
     file = file.resolve()
     folder, parts = file.parent, [file.stem]
+    if file.stem == SPEC_MODULE:
+        folder, parts = folder.parent, [folder.name, *parts]
     while (folder / "__init__.py").is_file():
         folder, parts = folder.parent, [folder.name, *parts]
     module = ".".join(parts)
@@ -85,8 +116,8 @@ def _module_of(file: Path) -> str:
         sys.path.append(str(folder))
     found = _origin(module)
     if found is None or not Path(found).exists() or not Path(found).samefile(file):
-        where = found or "a part of Python"
-        raise EnvPoolError(f"the name {module!r} of {file} is taken by {where}: rename the file")
+        where, what = found or "a part of Python", "folder" if file.stem == SPEC_MODULE else "file"
+        raise EnvPoolError(f"the name {module!r} of {file} is taken by {where}: rename the {what}")
     return module
 
 
@@ -95,5 +126,8 @@ def _origin(module: str) -> str | None:
     if loaded is not None:
         return getattr(loaded, "__file__", None)
     importlib.invalidate_caches()  # the file may be a new one
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # a part of it is not a package
+        return None
     return None if found is None else found.origin

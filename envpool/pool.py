@@ -33,6 +33,8 @@ class EnvPool:
         max_turns: turn limits that differ from the environments' own, by environment name.
         limits: time limits.
         transport: where sessions come from; if None, this machine, in the places that the environments' cards say.
+        specs: cards that their names mean in this pool, as those of `EnvSpec.with_options`; other names mean what they
+            mean where it runs.
 
     Raises:
         EnvPoolError: `sessions` is not positive, or there is no such format.
@@ -48,6 +50,7 @@ class EnvPool:
         max_turns: Mapping[str, int] | None = None,
         limits: Limits | None = None,
         transport: Transport | None = None,
+        specs: Iterable[EnvSpec] = (),
     ) -> None:
         if sessions < 1:
             raise EnvPoolError(f"a pool needs at least one session, not {sessions}")
@@ -61,6 +64,7 @@ class EnvPool:
         self._max_turns = dict(max_turns or {})
         self._limits = limits or Limits()
         self._transport = transport or LocalTransport()
+        self._specs = {spec.name: spec for spec in specs}
         self._scopes: set[trio.CancelScope] = set()
         self._stopped = False
 
@@ -142,7 +146,8 @@ class EnvPool:
                 while job is not None and not self._stopped:
                     task, sample = job
                     if task.environment not in rules:
-                        rules[task.environment] = self._rules(get_spec(task.environment))
+                        spec = self._specs.get(task.environment) or get_spec(task.environment)
+                        rules[task.environment] = self._rules(spec)
                     with self._cancellable() as scope:
                         trajectory = await run_episode(
                             task, sample, policy, self._transport, rules[task.environment], scope

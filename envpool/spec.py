@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from envpool.datafiles import DataFile
 from envpool.dialects import PLAIN, Dialect
 from envpool.errors import EnvPoolError, MalformedAction, UnknownTask, did_you_mean
+from envpool.options import MARK, Option, OptionError, declared, fingerprint, options_json, read_options
 from envpool.tools import ACT, Tool
 from envpool.types import Action, Split, Step, Task
 
@@ -152,6 +155,10 @@ class EnvSpec:
         item_ids: regular expression of the item ids of its tasks that hold no number; a group ``type`` is the type of
             the task. None if all do.
         renumbered: why AgentGym's numbers mean other tasks here; None if they mean the same.
+        options: what it is configured with, an object of its frozen dataclass of `envpool.options.option`s; None if it
+            has none. The card that is found by its name has the defaults.
+        configure: makes the card for other options; `with_options` calls it.
+        base: the card with the default options that this one was made from; None if it is that itself.
     """
 
     name: str
@@ -187,8 +194,15 @@ class EnvSpec:
     collection: str | None = None
     item_ids: str | None = None
     renumbered: str | None = None
+    options: Any = None
+    configure: Callable[[Any], EnvSpec] | None = field(default=None, repr=False)
+    base: EnvSpec | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if (self.options is None) != (self.configure is None):
+            raise EnvPoolError(f"{self.name}: options and configure go together: give both, or neither")
+        if self.options is not None:
+            declared(type(self.options))
         if self.place not in list(Place):
             near = did_you_mean(str(self.place), Place)
             raise EnvPoolError(f"{self.name}: place={str(self.place)!r} is not one of {', '.join(Place)}{near}")
@@ -198,6 +212,16 @@ class EnvSpec:
     def served(self) -> bool:
         """Whether it lives behind a server only."""
         return self.make is None
+
+    @property
+    def declared(self) -> Mapping[str, Option]:
+        """Its options, by name."""
+        return {} if self.options is None else declared(type(self.options))
+
+    @property
+    def data(self) -> Mapping[str, Sequence[DataFile]]:
+        """The files that it can use, by the option that names the folder which holds them."""
+        return {name: option.files for name, option in self.declared.items() if option.files}
 
     def build(self) -> Environment:
         """Builds an environment; what its sessions share is opened first, once a process.
@@ -217,6 +241,34 @@ class EnvSpec:
         """Opens what its sessions share, if that was not done yet in this process."""
         if self.shared is not None:
             _opened(self.shared)
+
+    def with_options(self, options: Any) -> EnvSpec:
+        """The card for other options; the same object for the same options and the same content of their files.
+
+        What changes tasks changes the version: it gets ``+`` and the fingerprint of the options behind it.
+
+        Args:
+            options: values by name, as in a recipe, or an object of the class of `options`. What is not named has its
+                default.
+
+        Raises:
+            OptionError: the environment has no such option, or it cannot be that, with all complaints.
+            EnvPoolError: the environment cannot be made of them.
+        """
+        base = self.base or self
+        read = read_options(base.name, None if base.options is None else type(base.options), options)
+        if read == base.options:
+            return base
+        mark = fingerprint(base.name, read)
+        key = (base, json.dumps(options_json(read), sort_keys=True), mark)
+        with _configuring:
+            if key not in _configured:
+                made = _made(base, read)
+                if made.name != base.name or made.options != read:
+                    raise EnvPoolError(f"{base.name}: configure made the card of something else: mend it")
+                version = f"{made.version}{MARK}{mark}" if mark else made.version
+                _configured[key] = replace(made, version=version, base=base)
+            return _configured[key]
 
     def success(self, score: float) -> bool:
         """Applies the environment's success rule."""
@@ -273,6 +325,20 @@ class EnvSpec:
         drawn = sorted(indices, key=lambda i: hashlib.sha256(f"{self.name} {seed} {i}".encode()).digest())
         return [Task(self.name, i) for i in drawn[:count]]
 
+
+def _made(base: EnvSpec, options: Any) -> EnvSpec:
+    assert base.configure is not None
+    try:
+        return base.configure(options)
+    except EnvPoolError:
+        raise
+    except Exception as error:  # it reads files of the user's, and may raise anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OptionError(base.name, ("", f"it cannot be made with these options ({why}): change them")) from error
+
+
+_configured: dict[tuple[EnvSpec, str, str], EnvSpec] = {}
+_configuring = threading.RLock()
 
 _shared: dict[Callable[[], Any], Any] = {}
 _opening = threading.Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envpool import EnvSpec, Split, Step, UnknownTask, register, tool
+from envpool import EnvSpec, Split, Step, UnknownTask, tool
 
 
 class HigherLower:
@@ -64,5 +64,3 @@ SPEC = EnvSpec(
     place="inline",
     tools=(guess,),
 )
-
-register(SPEC)

@@ -16,9 +16,10 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from agentgym.data import rendering
-from agentgym.data.codec import Codec, TokenSequence
+from agentgym.data.codec import Codec
 from agentgym.data.rendering import TEMPLATE
 from agentgym.data.template import _reduced
+from agentgym.data.transcript import TokenSequence
 from agentgym.errors import ModelError
 from agentgym.models import CONTROL_TOKENS
 from envpool import Completion, StopReason, Task, Trajectory, Turn

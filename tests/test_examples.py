@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +49,10 @@ def test_a_module_and_an_environment_of_ones_own_are_named_in_a_recipe(tmp_path,
 
 
 def test_the_environment_of_the_docs_has_an_expert_that_always_wins():
-    from envpool import EnvPool, ExpertPolicy, Split, collect, environments, get_spec
+    from envpool import EnvPool, ExpertPolicy, Split, collect, get_spec
+    from envpool.imports import import_modules
 
-    if "higher_lower" not in environments():
-        runpy.run_path(str(EXAMPLES / "higher_lower.py"))
+    import_modules([str(EXAMPLES / "higher_lower.py")])
     spec = get_spec("higher_lower")
     for split in Split:
         assert all(t.success for t in collect(EnvPool(), spec.select(split), ExpertPolicy()))

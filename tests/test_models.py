@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from agentgym.codecs import codec_of
 from agentgym.data.codec import Codec
 from agentgym.data.rendering import Conversation, render
 from agentgym.data.template import with_options
@@ -25,7 +26,6 @@ from agentgym.models import (
     add_lora,
     build_tiny,
     check_model,
-    codec_of,
     load_model,
     load_tokenizer,
     merge_lora,

@@ -27,8 +27,8 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from agentgym.data.codec import TokenSequence
 from agentgym.data.datamodule import TrajectoryDataModule
+from agentgym.data.transcript import TokenSequence
 from agentgym.errors import ModelError
 from agentgym.models import build_tiny, load_model, load_tokenizer, saved_dtype
 from agentgym.modules import AgentEvol, AgentModule, BehavioralCloning

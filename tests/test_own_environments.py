@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -43,10 +45,16 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     Path("r.yaml").write_text(RECIPE)
     before = set(sys.modules)
     yield
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).is_relative_to(tmp_path):
-            del sys.modules[name]
+    for name in [name for name in sys.modules if name not in before and lies_in(tmp_path, sys.modules[name])]:
+        del sys.modules[name]
     envpool.registry._registered.pop("crm", None)
+    envpool.registry._modules.pop("crm", None)
+
+
+def lies_in(folder: Path, module: ModuleType) -> bool:
+    spec = getattr(module, "__spec__", None)
+    places = [spec.origin or "", *(spec.submodule_search_locations or [])] if isinstance(spec, ModuleSpec) else []
+    return any(Path(place).is_relative_to(folder) for place in places)
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -166,7 +174,7 @@ def test_imports_of_a_panel_are_a_list_of_texts(imports: object) -> None:
         ("needs.py", r"cannot import needs.py \(ModuleNotFoundError: .*\): install what it needs"),
         ("nowhere", "there is no module 'nowhere' here"),
         ("a..b", "is no name of a module"),
-        ("a/b", "is no name of a module"),
+        ("a/b", "there is no file or folder 'a/b' to import: check the path"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(name: str, line: str) -> None:
@@ -182,6 +190,98 @@ def test_what_cannot_be_imported_is_one_line(name: str, line: str) -> None:
     with pytest.raises(EnvPoolError, match=line) as caught:
         import_modules([name])
     assert "\n" not in str(caught.value)
+
+
+CARD = """
+from dataclasses import replace
+from pathlib import Path
+import envpool
+{more}
+summary = (Path(__file__).parent / "data" / "summary.txt").read_text()
+SPEC = replace(envpool.get_spec("maze"), name="crm", summary=summary)
+"""
+
+
+def write_folder(folder: str, more: str = "from .world import THING") -> None:
+    Path(folder, "data").mkdir(parents=True)
+    Path(folder, "data", "summary.txt").write_text("a folder with data")
+    Path(folder, "world.py").write_text("THING = 1\n")
+    Path(folder, "spec.py").write_text(CARD.format(more=more))
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("desk", "desk/"),
+        ("desk", "./desk"),
+        ("desk", "desk"),
+        ("desk", "desk.spec"),
+        ("desk", "desk/spec.py"),
+        ("deep/inner/desk", "deep/inner/desk"),
+        ("deep/inner/desk", "deep.inner.desk"),
+    ],
+)
+def test_a_folder_or_module_with_a_card_need_not_register_it(folder: str, named: str) -> None:
+    write_folder(folder)
+    for _ in range(2):
+        import_modules([named])
+        spec = envpool.get_spec("crm")
+    assert spec.summary == "a folder with data"
+    (module,) = envpool.registry.modules_of(spec)
+    assert module.endswith("desk.spec")
+    command = [sys.executable, "-m", "envpool", "play", "crm", "--player", "random", "--import", named]
+    path = {**os.environ, "PYTHONPATH": str(Path(agentgym.__file__).parents[1])}
+    if named == "desk/":
+        assert subprocess.run(command, env=path, capture_output=True, check=False).returncode == 0
+
+
+def test_a_card_may_be_registered_as_well() -> None:
+    write_folder("desk", more="from .world import THING\nfrom envpool import register")
+    Path("desk/spec.py").write_text(Path("desk/spec.py").read_text() + "\nregister(SPEC)\n")
+    import_modules(["desk/"])
+    assert envpool.registry.modules_of(envpool.get_spec("crm")) == ["desk.spec"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "named", "line"),
+    [
+        (
+            lambda: Path("empty").mkdir(),
+            "empty/",
+            "the folder 'empty/' holds no spec.py: name the folder",
+        ),
+        (lambda: write_folder("my-desk"), "my-desk/", "'my-desk/' is no name of a module"),
+        (
+            lambda: write_folder("json"),
+            "./json",
+            "the name 'json.spec' of .* is taken by .*: rename the folder",
+        ),
+        (
+            lambda: write_folder("desk", "import nowhere"),
+            "desk/",
+            r"cannot import desk/ \(ModuleNotFound.*nowhere",
+        ),
+        (lambda: [write_folder("desk"), import_modules(["crm"])], "desk/", "the environment name 'crm' is taken"),
+    ],
+)
+def test_a_folder_that_is_no_environment_is_one_line(prepare: Callable[[], None], named: str, line: str) -> None:
+    prepare()
+    with pytest.raises(EnvPoolError, match=line) as caught:
+        import_modules([named])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["desk", "desk.py", "desk2"])
+def test_a_name_of_a_file_or_folder_that_was_not_imported_says_how(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder("desk")
+    Path("desk2.py").write_text("")
+    for main, words in ((envpool_main, ["play", name]), (cli.main, ["tasks", "list", name])):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        hint = {"desk": "desk/", "desk.py": "desk.py", "desk2": "desk2.py"}[name]
+        assert f"import what registers it, as in --import {hint}, or `imports: [{hint}]` in a recipe" in said
 
 
 def test_a_file_of_a_package_is_imported_as_a_part_of_it() -> None:

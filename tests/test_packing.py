@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agentgym.data.codec import TokenSequence
 from agentgym.data.datamodule import TrajectoryDataModule
 from agentgym.data.packing import PackedBatch, _varlen, lay_out, pack, packed_attention, register_packed_attention
+from agentgym.data.transcript import TokenSequence
 from agentgym.errors import DataError, ModelError
 from agentgym.modules.losses import token_nll, weighted_nll
 from agentgym.settings import LearningSettings

@@ -15,6 +15,7 @@ from known import EMBEDDED
 from test_http import play, played_here, wander
 
 from envpool import EnvPool, EnvPoolError, Limits, RandomPolicy, StopReason, Task, get_spec, run_sync
+from envpool.imports import import_modules
 from envpool.places.local import LocalTransport
 from envpool.testing import check_env
 
@@ -73,7 +74,7 @@ def test_an_environment_of_ones_own_lives_in_workers_too(tmp_path, monkeypatch):
     source = Path(__file__).parents[1] / "examples" / "higher_lower.py"
     (tmp_path / "own_game.py").write_text(source.read_text().replace('name="higher_lower"', 'name="own_game"'))
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.import_module("own_game")
+    import_modules(["own_game"])
     (played,) = run_sync(
         play, EnvPool(transport=LocalTransport("process", processes=1)), [Task("own_game", 50)], RandomPolicy(0)
     )

@@ -10,6 +10,7 @@ import pytest
 
 from agentgym.checks import check_recipe
 from agentgym.errors import RecipeError
+from agentgym.play import place_of
 from agentgym.preflight import check_fit, check_play
 from agentgym.recipe import load_recipe, recipe_text, same_run, save_recipe
 from agentgym.settings import EnvironmentSettings, Merge, ModelSettings, Optimizer, Recipe, TrackingMode
@@ -201,6 +202,7 @@ def test_what_does_not_fit_the_schema_is_one_line_with_a_cure(override: str, lin
         ("environments.maze.eval=-1", "environments.maze.eval: -1 is out of range: it must be at least 0"),
         ("environments.maze.max_turns=0", "environments.maze.max_turns: 0 is out of range: it must be at least 1"),
         ("environments.maze.keep_above=1", "no score of maze is greater than 1 (they go up to 1)"),
+        ("environments.maze.place=proces", "did you mean 'process'"),
         ("environments.maze.endpoints=[localhost]", "'localhost' is no address: write it as http://host:port"),
         ("environments.maze.endpoints=['http://[::1']", "is no address: write it as http://host:port"),
         ("environments.maze.endpoints=['http://a..b:80']", "is no address: write it as http://host:port"),
@@ -400,7 +402,22 @@ def test_where_environments_live_may_change_when_a_run_goes_on() -> None:
     moved = load(GOOD, "environments.maze.endpoints=['http://127.0.0.1:36001']")
     assert same_run(load(), moved) == []
     assert same_run(load(), load(GOOD, "environments.maze.processes=2")) == []
+    assert same_run(load(), load(GOOD, "environments.maze.place=thread")) == []
     assert same_run(load(), load(GOOD, "format=function_calling")) == ["format"]
+
+
+def test_a_recipe_says_where_environments_live_in_one_way_only() -> None:
+    complaint = "environments.maze.processes: place is thread: set it to process, or leave one of them out"
+    with pytest.raises(RecipeError, match=complaint):
+        load(GOOD, "environments.maze.place=thread", "environments.maze.processes=2")
+    with pytest.raises(RecipeError, match=r"environments.maze.place: endpoints are given as well"):
+        load(GOOD, "environments.maze.place=thread", "environments.maze.endpoints=['http://127.0.0.1:36001']")
+    recipe = load(GOOD, "environments.maze.place=process", "environments.maze.processes=3")
+    assert place_of(recipe, "maze") == "process"
+    assert place_of(load(GOOD, "environments.maze.processes=3"), "maze") == "process"
+    assert (place_of(load(GOOD, "environments.maze.place=thread"), "maze"), place_of(load(), "maze")) == (
+        "thread", "inline",
+    )  # fmt: skip
 
 
 def test_learning_settings_are_not_asked_for_where_nothing_is_learned() -> None:

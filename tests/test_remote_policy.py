@@ -729,7 +729,7 @@ def writes(codec: Codec, **more: Any) -> Callable[[str, Mapping[str, Any]], dict
 
     def answer(route: str, body: Mapping[str, Any]) -> dict[str, Any]:
         assert route == "/completions"
-        letters = [token for letter in f"go {len(body['prompt'])}" for token in codec._encode_text(letter)]
+        letters = [token for letter in f"go {len(body['prompt'])}" for token in codec._encoder.text(letter)]
         ids = [*letters, codec.stop_id]
         logprobs = {"token_logprobs": [-0.25 * n for n in range(len(ids))], "tokens": ["x"] * len(ids)}
         found = {"text": "ignored", "finish_reason": "stop", "token_ids": ids, "logprobs": logprobs}
@@ -763,10 +763,10 @@ def test_with_token_ids_prompts_only_grow_and_what_was_sampled_is_what_is_traine
 
 
 def test_an_answer_in_token_ids_that_was_cut_is_closed_and_the_prompt_still_only_grows(codec: Codec) -> None:
-    fake = FakeOpenAI(writes(codec, token_ids=codec._encode_text("go"), finish_reason="length", logprobs=None))
+    fake = FakeOpenAI(writes(codec, token_ids=codec._encoder.text("go"), finish_reason="length", logprobs=None))
     (played,) = play_with(fake, codec=codec)
     first, second, *_ = (body["prompt"] for body in fake.bodies)
-    assert second[: len(first) + 3] == [*first, *codec._encode_text("go"), codec.stop_id]
+    assert second[: len(first) + 3] == [*first, *codec._encoder.text("go"), codec.stop_id]
     assert played.turns[0].completion.logprobs is None
 
 

@@ -205,7 +205,7 @@ def test_the_server_says_who_it_is_also_in_front_of_its_base():
             "server": "envpool", "environment": "maze", "version": "1", "deterministic": True, "idempotent": True,
             "closes": True, "sessions": 1, "max_sessions": 5,
         }  # fmt: skip
-        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1}
+        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1, "abandoned": 0}
 
     run(main, get_spec("maze"), max_sessions=5)
 
@@ -429,7 +429,8 @@ def test_a_call_that_hangs_in_a_thread_costs_only_its_own_session(slow):
         assert step == {"error": "the environment took more than 0.2 s", "kind": "environment_failed"}
         assert (await post(client, "/reset", id=number, data_idx=1))["kind"] == "unknown_session"
         assert (await post(client, "/reset", id=other, data_idx=1))["observation"] == "Count to 1."
-        assert client.sessions.count() == 1
+        assert (await client.get("/health")).json() == {"status": "ok", "sessions": 1, "abandoned": 0}
+        await until(lambda: client.sessions.abandoned == 1)  # once closing has waited for a moment
 
     run(main, slow, ThreadHost(slow), step_seconds=0.2)
 

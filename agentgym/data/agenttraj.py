@@ -42,7 +42,7 @@ from agentgym.data.marks import marks_of
 from agentgym.data.messages import check_whole, says
 from agentgym.data.scores import check_score
 from agentgym.itemids import ItemId, read_item_id
-from envpool import environments, get_spec
+from envpool import EnvSpec, environments, get_spec
 from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
 from envpool.native import NAME as NATIVE
@@ -295,10 +295,14 @@ def _carried_out(text: str, calls: Sequence[Call], known: int, environment: str)
     return "\n".join(parsed.texts[: known or len(parsed.texts)])
 
 
-@lru_cache(maxsize=64)
 def _schemas(environment: str) -> Sequence[Schema]:
     """The tools of an environment; none where it is not known."""
-    return offered(format_for(NATIVE, get_spec(environment))) if environment in environments() else ()
+    return _offered(get_spec(environment)) if environment in environments() else ()
+
+
+@lru_cache(maxsize=64)
+def _offered(spec: EnvSpec) -> Sequence[Schema]:
+    return offered(format_for(NATIVE, spec))
 
 
 def _action(text: str, environment: str) -> str | None:
@@ -313,9 +317,9 @@ def _action(text: str, environment: str) -> str | None:
 
 def _formats(environment: str) -> tuple[ActionFormat, ...]:
     """The formats in which an answer may be written; without the tools of an environment only one can be read."""
-    return _formats_of(environment) if environment in environments() else (REACT,)
+    return _formats_of(get_spec(environment)) if environment in environments() else (REACT,)
 
 
 @lru_cache(maxsize=64)
-def _formats_of(environment: str) -> tuple[ActionFormat, ...]:
-    return tuple(format_for(name, get_spec(environment)) for name in FORMATS if name != NATIVE)
+def _formats_of(spec: EnvSpec) -> tuple[ActionFormat, ...]:
+    return tuple(format_for(name, spec) for name in FORMATS if name != NATIVE)

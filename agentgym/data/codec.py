@@ -14,36 +14,22 @@ A template that writes today's date gets the same date every day.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
-from agentgym.data.template import Glue, reduce_template
+from agentgym.data.encoding import Encoder
+from agentgym.data.template import reduce_template
+from agentgym.data.toolcodec import ToolCodec
+from agentgym.data.transcript import TokenSequence, Transcript
 from agentgym.errors import ModelError
 from envpool import Completion, Trajectory
+from envpool.types import Schema
 
-
-@dataclass(frozen=True, slots=True)
-class TokenSequence:
-    """One conversation as tokens.
-
-    Attributes:
-        ids: token ids, shape (T,).
-        mask: True where the model wrote the token and is trained on it, shape (T,).
-        cut: how many turns at the end were left out because they did not fit.
-    """
-
-    ids: tuple[int, ...]
-    mask: tuple[bool, ...]
-    cut: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
+if TYPE_CHECKING:
+    from envpool.policy import Episode
 
 
 class Codec:
@@ -69,41 +55,36 @@ class Codec:
     day: str | None
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
         self._glue = glue = reduce_template(tokenizer)
         self.day = glue.day
-        if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise ModelError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no tokenizer.json: choose a model that has one"
-            )
-        spec = json.loads(tokenizer.backend_tokenizer.to_str())
-        marks = [token for token in spec["added_tokens"] if _is_control(token, glue)]
-        # Copies of our own: the tokenizer's may be told to truncate, and share a switch between threads.
-        self._plain = _copy(spec)
-        self._text = _text_only(spec, marks)
-        for mark in marks:
-            if mark["id"] != tokenizer.unk_token_id and mark["id"] in self._encode_text(mark["content"]):
-                raise ModelError(
-                    f"the tokenizer of {tokenizer.name_or_path!r} cannot tell its control token {mark['content']!r} "
-                    "from text: choose another model"
-                )
-        (self.stop_id,) = self._encode_glue(glue.stop)
+        self._encoder = encoder = Encoder(tokenizer, glue.opening + glue.prompt + glue.stop + glue.between)
+        (self.stop_id,) = encoder.glue(glue.stop)
         self.stop_ids = frozenset({self.stop_id, tokenizer.eos_token_id} - {None})
-        self.vocabulary = max(self._plain.get_vocab(with_added_tokens=True).values()) + 1
-        # What stands between two control tokens is encoded as a whole: text merges with the glue around it.
-        opening, self._before_first = _cut_after_last(glue.opening, marks)
-        between, self._before_next = _cut_after_last(glue.stop + glue.between, marks)
-        self._after, prompt = _cut_before_first(glue.prompt, marks)
-        self._opening = self._encode_glue(opening)
-        self._between = self._encode_glue(between)[1:]
-        self._prompt = self._encode_glue(prompt)
-        self._context = _cut_after_last(glue.prompt, marks)[1]
-        self._context_ids = self._encode_text(self._context)
-        self._anchor = self._find_anchor()
-        self._anchor_text = self._decode(self._anchor)
+        self.vocabulary = encoder.vocabulary
+        self._context = encoder.cut_after_last(glue.prompt)[1]
 
-    def transcript(self) -> Transcript:
-        """Starts an empty conversation."""
-        return Transcript(self)
+    @cached_property
+    def with_tools(self) -> ToolCodec:
+        """The codec of conversations in which the model calls tools in its own syntax (format ``native``).
+
+        Raises:
+            ModelError: the chat template has none; see `ToolCodec`.
+        """
+        return ToolCodec(self._tokenizer)
+
+    def transcript(self, tools: Sequence[Schema] = ()) -> TextTranscript:
+        """Starts an empty conversation.
+
+        Args:
+            tools: those that are offered as data; `with_tools` has such conversations.
+
+        Raises:
+            ModelError: there are any.
+        """
+        if tools:
+            raise ModelError("tools are offered to a codec that has none: play the format native with Codec.with_tools")
+        return TextTranscript(self)
 
     def encode(self, trajectory: Trajectory, limit: int | None = None) -> TokenSequence:
         """Makes the tokens of a recorded episode, as they arose or would have arisen when this model played it.
@@ -115,7 +96,12 @@ class Codec:
             trajectory: the episode.
             limit: most tokens. What is longer loses whole turns, from its end; none is left where the first one does
                 not fit. None for no limit.
+
+        Raises:
+            ModelError: tools are offered as data in it, and the chat template cannot offer them.
         """
+        if trajectory.tools:
+            return self.with_tools.encode(trajectory, limit)
         transcript = self.transcript()
         kept = length = 0
         for message, turn in zip(trajectory.messages[::2], trajectory.turns, strict=False):
@@ -130,8 +116,9 @@ class Codec:
 
     def encode_observation(self, text: str, *, first: bool) -> list[int]:
         """The tokens from behind the last answer's stop token, or from the beginning, to where the model answers."""
-        head, before = (self._opening, self._before_first) if first else (self._between, self._before_next)
-        return [*head, *self._encode_text(before + self._glue.user(text) + self._after), *self._prompt]
+        before = (self._glue.opening, "") if first else (self._glue.between, self._glue.stop)
+        pieces = [(before[0], True), (self._glue.user(text), False), (self._glue.prompt, True)]
+        return self._encoder.pieces(pieces, behind=before[1])
 
     def encode_answer(self, completion: Completion) -> Sequence[int]:
         """The tokens of one answer.
@@ -144,53 +131,26 @@ class Codec:
         if ids is not None and all(token < self.vocabulary for token in ids) and self.decode(ids) == completion.text:
             return ids
         text = self._glue.answer(completion.text, cut=completion.cut)
-        whole, seam = self._encode_text(self._context + text), len(self._context_ids)
-        # A prompt is fixed before its answer is known: where the two would merge, the answer stands alone.
-        spelt = whole[seam:] if whole[:seam] == self._context_ids else self._encode_text(text)
+        spelt = self._encoder.answer([(text, False)], self._context)
         return spelt if completion.cut else [*spelt, self.stop_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without its stop token and what else the template puts around answers."""
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
-        return self._glue.read(self._decode([*self._anchor, *ids]).removeprefix(self._anchor_text))
-
-    def _find_anchor(self) -> list[int]:
-        """What to decode an answer behind: at the beginning of a text, decoders may take a space off."""
-        if self._context:
-            return self._context_ids
-        letter = self._encode_text("x")
-        marked = self._decode([*letter, *letter]) != 2 * self._decode(letter)  # then that space was added before
-        return [] if marked else letter
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._plain.decode(ids, skip_special_tokens=False)
-        return text
-
-    def _encode_text(self, text: str) -> list[int]:
-        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
-        return ids
-
-    def _encode_glue(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._glue.read(self._encoder.decode(ids, self._context))
 
 
-class Transcript:
-    """One conversation as it grows; tokens are only ever appended.
-
-    Attributes:
-        ids: token ids so far, shape (T,).
-        mask: True where the model wrote the token and is trained on it, shape (T,).
-        logprobs: log-probability under the policy that sampled the token; 0 where `mask` is False, shape (T,).
-    """
+class TextTranscript(Transcript):
+    """A conversation of user and assistant."""
 
     def __init__(self, codec: Codec) -> None:
+        super().__init__()
         self._codec = codec
-        self._read = 0
-        self.ids: list[int] = []
-        self.mask: list[bool] = []
-        self.logprobs: list[float] = []
+
+    def hear(self, message: str, episode: Episode) -> list[int]:
+        """Appends what the environment said last, up to where the model answers; see `Transcript.hear`."""
+        return self.observe(message)
 
     def observe(self, text: str) -> list[int]:
         """Appends what the environment says, up to where the model answers.
@@ -201,83 +161,18 @@ class Transcript:
         Returns:
             All ids behind those that the model sampled last: what it has yet to read.
         """
-        new = self._codec.encode_observation(text, first=not self.ids)
-        self._append(new, False, [0.0] * len(new))
-        return self.ids[self._read :]
+        return self.read_next(self._codec.encode_observation(text, first=not self.ids))
 
     def act(self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, learned: bool = True) -> None:
-        """Appends what the model answered.
+        """Appends what the model answered; see `Transcript.act`.
 
         An answer without the template's stop token at its end (it was cut at the length limit) is closed with one
         that is not trained on.
-
-        Args:
-            ids: the sampled tokens, stop token included, shape (N,).
-            logprobs: their log-probabilities, shape (N,); zeros if not given.
-            learned: whether they are trained on.
         """
-        self._append(ids, learned, [0.0] * len(ids) if logprobs is None else logprobs)
-        self._read = len(self.ids)
+        self.append_answer(ids, logprobs, learned)
         if not ids or ids[-1] != self._codec.stop_id:
-            self._append([self._codec.stop_id], False, [0.0])
+            self.close(self._codec.stop_id)
 
-    def _append(self, ids: Sequence[int], learned: bool, logprobs: Sequence[float]) -> None:
-        if len(ids) != len(logprobs):
-            raise ValueError(f"{len(ids)} tokens came with {len(logprobs)} log-probabilities")
-        self.ids.extend(ids)
-        self.mask.extend([learned] * len(ids))
-        self.logprobs.extend(logprobs)
-
-
-def _is_control(token: dict[str, Any], glue: Glue) -> bool:
-    """Whether an added token is never to come out of text: a special one, or one that the template writes."""
-    content: str = token["content"]
-    written = glue.opening + glue.prompt + glue.stop + glue.between
-    return bool(token["special"] or (content.strip() and content in written))
-
-
-def _copy(spec: dict[str, Any]) -> Tokenizer:
-    backend = Tokenizer.from_str(json.dumps(spec))
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-def _text_only(spec: dict[str, Any], marks: list[dict[str, Any]]) -> Tokenizer:
-    """A copy of the tokenizer that spells control tokens out and takes no text for the beginning of a document."""
-    added = [{**token, "special": token["special"] or token in marks} for token in spec["added_tokens"]]
-    backend = _copy({**spec, "added_tokens": added, "pre_tokenizer": _mid_document(spec["pre_tokenizer"])})
-    backend.encode_special_tokens = True
-    return backend
-
-
-def _mid_document(step: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The same pre-tokenizer without the word mark that it would put at the beginning of a document."""
-    if step is None:
-        return None
-    changed = {**step, "prepend_scheme": "never"} if step.get("prepend_scheme") == "first" else {**step}
-    if "pretokenizers" in step:
-        changed["pretokenizers"] = [_mid_document(inner) for inner in step["pretokenizers"]]
-    return changed
-
-
-def _cut_after_last(glue: str, marks: list[dict[str, Any]]) -> tuple[str, str]:
-    """Cuts behind the last control token; one that swallows the white space behind it does so."""
-    found = _find(glue, marks)
-    if not found:
-        return "", glue
-    end, mark = found[-1].end(), found[-1].group()
-    swallows = any(token["rstrip"] for token in marks if token["content"] == mark)
-    return glue[:end], glue[end:].lstrip() if swallows else glue[end:]
-
-
-def _cut_before_first(glue: str, marks: list[dict[str, Any]]) -> tuple[str, str]:
-    """Cuts before the first control token."""
-    found = _find(glue, marks)
-    start = found[0].start() if found else len(glue)
-    return glue[:start], glue[start:]
-
-
-def _find(glue: str, marks: list[dict[str, Any]]) -> list[re.Match[str]]:
-    longest_first = sorted((token["content"] for token in marks), key=len, reverse=True)
-    return list(re.finditer("|".join(map(re.escape, longest_first)), glue))
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer, without its stop token."""
+        return self._codec.decode(ids)

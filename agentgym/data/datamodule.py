@@ -14,8 +14,8 @@ from itertools import count, islice
 
 import lightning as L
 
-from agentgym.data.codec import TokenSequence
 from agentgym.data.packing import PackedBatch, lay_out, pack
+from agentgym.data.transcript import TokenSequence
 from agentgym.errors import DataError
 from agentgym.settings import LearningSettings
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from agentgym.data.store import write_atomically
 from agentgym.errors import RunError
 from agentgym.panel import packages_of
 from envpool import EnvSpec, environments, get_spec
+from envpool.datafiles import cache_folder
 from envpool.registry import is_installed
 from envpool.spec import whole
 
@@ -75,8 +75,7 @@ def _looked_up(spec: EnvSpec, indices: Sequence[int], on_done: Callable[[int], N
 def _cache_file(spec: EnvSpec) -> Path:
     """Where instructions of this version of an environment are kept, with these packages."""
     decides = f"{spec.version} {sorted(packages_of(spec.name).items())}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentgym"
-    return folder / f"instructions-{spec.name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.json"
+    return cache_folder() / f"instructions-{spec.name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.json"
 
 
 def _kept(file: Path) -> dict[int, str]:

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from agentgym.errors import ModelError
 
 if TYPE_CHECKING:
-    from agentgym.data.codec import TokenSequence
+    from agentgym.data.transcript import TokenSequence
 
 IGNORED = -100
 """The label of a token that is not trained on."""

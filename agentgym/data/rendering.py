@@ -6,6 +6,7 @@ nobody can interrupt. This module is also that process's program: JSON on stdin,
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -37,6 +38,19 @@ TEMPLATE = (
 )
 """The chat template of the tiny model, for user and assistant messages. It is ours, and so is rendered right here."""
 
+TOOL_TEMPLATE = (
+    "{{ '<|system|>' }}{% if messages[0].role == 'system' %}{{ messages[0].content + '\n' }}{% endif %}"
+    "{% for tool in tools or [] %}{% set parameters = (tool.function.parameters or {}).properties or {} %}"
+    "{{ tool.function.name + '(' + parameters | join(', ') + ')\n' }}{% endfor %}{{ '<|end|>' }}"
+    "{% for message in messages if message.role != 'system' %}{{ '<|' + message.role + '|>' + message.content }}"
+    "{% for call in message.tool_calls or [] %}"
+    "{% if message.content or not loop.first %}{{ '\n' }}{% endif %}"
+    "{{ '<tool_call>\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    "{{ (call.function.arguments | tojson) + '}\n</tool_call>' }}{% endfor %}{{ '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The chat template of the tiny model that calls tools: of those offered, it says names and parameters only."""
+
 DAY = "2024-07-26"
 """The day that every template takes for today: the one that Llama 3.1's writes when it does not know."""
 
@@ -48,11 +62,13 @@ class Conversation(NamedTuple):
         messages: as `apply_chat_template` takes them.
         prompt: whether a model is to answer.
         day: the day that the template takes for today.
+        tools: the tools that are offered, as `apply_chat_template` takes them; None offers none.
     """
 
     messages: Sequence[Mapping[str, Any]]
     prompt: bool
     day: str = DAY
+    tools: Sequence[Mapping[str, Any]] | None = None
 
 
 class Rendered(NamedTuple):
@@ -73,8 +89,8 @@ def render(template: str, variables: Mapping[str, str], conversations: Sequence[
     Raises:
         ModelError: it takes longer or more memory than it may; the text says which, and what that template does.
     """
-    if template == TEMPLATE:
-        return [_rendered(template, variables, *one) for one in conversations]
+    if template in (TEMPLATE, TOOL_TEMPLATE):
+        return [_rendered(template, variables, one) for one in conversations]
     question = {"template": template, "variables": dict(variables), "seconds": SECONDS, "asked": conversations}
     path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
     try:
@@ -103,25 +119,24 @@ def _serve() -> None:
 
     question = json.load(sys.stdin)
     _limit(question["seconds"])
-    answers = [_rendered(question["template"], question["variables"], *asked) for asked in question["asked"]]
+    asked = itertools.starmap(Conversation, question["asked"])
+    answers = [_rendered(question["template"], question["variables"], one) for one in asked]
     json.dump(answers, sys.stdout)
 
 
-def _rendered(
-    template: str, variables: Mapping[str, str], messages: Sequence[Mapping[str, Any]], prompt: bool, day: str
-) -> Rendered:
+def _rendered(template: str, variables: Mapping[str, str], asked: Conversation) -> Rendered:
     """Renders one conversation, in the very environment of transformers."""
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    now = datetime.fromisoformat(day)
+    now = datetime.fromisoformat(asked.day)
     random_state = random.getstate()
     random.seed(0)
     try:
         text: str = _compile_jinja_template(template).render(
-            messages=messages,
-            tools=None,
+            messages=asked.messages,
+            tools=asked.tools,
             documents=None,
-            add_generation_prompt=prompt,
+            add_generation_prompt=asked.prompt,
             date_string=now.strftime("%d %b %Y"),
             strftime_now=now.strftime,
             **variables,

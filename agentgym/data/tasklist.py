@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from agentgym.data.instructions import instructions
 from agentgym.data.store import polars, write_atomically
 from agentgym.errors import DataError
-from agentgym.itemids import ORIGINAL, all_renumbered, renumbered
+from agentgym.itemids import renumbered
 from envpool import EnvSpec, MissingExtra, Split, Task, UnknownEnvironment, UnknownTask, environments, get_spec
 from envpool.errors import did_you_mean
 from envpool.spec import Facts
@@ -115,7 +115,7 @@ def with_instructions(
     if not found:
         return frame
     # what has the number of another task must not get its text
-    mine = _same_task()
+    mine = _same_task(frame)
     filled = frame.join(lib.concat(found), on=["environment", "index"], how="left", maintain_order="left")
     text = lib.coalesce("instruction", lib.when(mine).then(lib.col("_found")))
     return filled.with_columns(instruction=text).drop("_found")
@@ -265,12 +265,14 @@ def _findable(frame: pl.DataFrame) -> pl.DataFrame:
         lib.col("environment").is_in(made_here),
         lib.col("instruction").is_null(),
         lib.col("index").is_not_null(),
-        _same_task(),
+        _same_task(frame),
     )
 
 
-def _same_task() -> pl.Expr:
+def _same_task(frame: pl.DataFrame) -> pl.Expr:
     """Whether the number of a task means here what it means where it is from."""
     lib = polars()
-    other: pl.Expr = lib.col("version").is_in(ORIGINAL) & lib.col("environment").is_in(all_renumbered())
+    kinds = frame.select("environment", "version").unique().iter_rows()
+    others = [f"{environment} {version}" for environment, version in kinds if renumbered(environment, version)]
+    other: pl.Expr = lib.concat_str("environment", "version", separator=" ").is_in(others)
     return ~other

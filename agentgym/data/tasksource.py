@@ -69,7 +69,8 @@ def read_source(name: str, tell: Callable[[str], None], *, trust: bool = False) 
     if name in panels():
         return _panel(name, trust=trust)
     path = Path(name)
-    if name.startswith(HUB) or path.is_dir():
+    hint = hint_of(environment)
+    if name.startswith(HUB) or (path.is_dir() and not (path / "spec.py").is_file()):
         run = path / "trajectories"
         others: list[Path] = []
         found = find(str(run) if run.is_dir() else name, others.append)
@@ -78,8 +79,8 @@ def read_source(name: str, tell: Callable[[str], None], *, trust: bool = False) 
         return _files(name, found, tell, trust=trust)
     if path.is_file() and path.suffix != ".py":
         return _files(name, [path], tell, trust=trust)
-    if path.suffix == ".py" or Path(f"{environment}.py").is_file():
-        raise DataError(f"{environment!r} is no known environment: import what registers it, {hint_of(environment)}")
+    if hint:
+        raise DataError(f"{environment!r} is not a known environment: import what registers it, {hint}")
     beside = (str(p) for p in path.parent.glob("*") if p.is_dir() or p.suffix.lower() in DATA_SUFFIXES)
     choices = [*environments(), *panels(), *beside]
     raise DataError(

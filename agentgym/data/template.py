@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from agentgym.data.rendering import DAY, Conversation, Rendered, render
 from agentgym.errors import ModelError
 from envpool.errors import did_you_mean
+from envpool.types import Schema
 
 _TIDY = ("You see a café ☕ and 3 doors.", "Thought:\nI look.\n\nAction:\nlook", "None:\n\n- 8,6", "north", "A wall.")
 _PADDED = ("\n go \n\n", "  look\n", " \n", "\nwest ", "\t2 doors \n")
@@ -29,8 +30,17 @@ _THOUGHTS = "qzTHOUGHTSzq"
 _OTHER_DAY = "1999-12-31"
 
 _BEGIN, _END = "<think>", "</think>"
-_BLOCK = re.compile(rf"\s*{_BEGIN}(.*?)(?:{_END}(.*))?", re.DOTALL)
+BLOCK = re.compile(rf"\s*{_BEGIN}(.*?)(?:{_END}(.*))?", re.DOTALL)
 """An answer that begins with thoughts; the block is open where the answer was cut within it."""
+
+
+_OPEN = (("<think>", "</think>"), ("<|channel>thought\n", "<channel|>"))
+
+
+def opened_thoughts(prompt: str) -> str:
+    """How a prompt opens the block of thoughts within which a model begins to write; empty if it does not."""
+    places = [prompt.rfind(opens) if prompt.rfind(opens) > prompt.rfind(closes) else -1 for opens, closes in _OPEN]
+    return prompt[max(places) :] if max(places) >= 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class Glue:
             text: the answer.
             cut: whether it ended at a length limit: then nothing follows what was written.
         """
-        block = _BLOCK.fullmatch(text) if self.think or self.forbids_thoughts else None
+        block = BLOCK.fullmatch(text) if self.think or self.forbids_thoughts else None
         thoughts, said, closed = "", text, True
         if block:
             thoughts, said, closed = block[1].strip(), (block[2] or "").lstrip("\n"), block[2] is not None
@@ -108,8 +118,7 @@ class Glue:
         """
         if written.startswith(self.lead):
             return written.removeprefix(self.lead).removesuffix(self.tail)
-        opened = self.prompt[self.prompt.rfind(_BEGIN) :] if self.thinks_in_prompt else ""
-        return opened + written.removesuffix(self.tail)
+        return opened_thoughts(self.prompt) + written.removesuffix(self.tail)
 
     def rebuild(self, texts: Sequence[str], past: str) -> str:
         """Writes a conversation (user, assistant, ..., user) up to where the model answers the last message.
@@ -156,7 +165,7 @@ def _literal(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-class _Unsound(Exception):
+class Unsound(Exception):
     """A template cannot be reduced; says what it does."""
 
 
@@ -170,6 +179,24 @@ def reduce_template(tokenizer: PreTrainedTokenizerBase) -> Glue:
         ModelError: there is no template, it cannot be rendered with user and assistant messages alone, does not end,
             ends an answer with no token of its own, or writes a conversation in another way than by appending to it.
     """
+    found = _reduced(*named(tokenizer))
+    if isinstance(found, str):
+        raise _unusable(tokenizer.name_or_path, found)
+    return found
+
+
+def named(
+    tokenizer: PreTrainedTokenizerBase, tools: Sequence[Schema] = ()
+) -> tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """What a reduction depends on: the template, its names of special tokens, and the control tokens.
+
+    Args:
+        tokenizer: a tokenizer with a chat template.
+        tools: what is offered; some models have a template of its own for tools.
+
+    Raises:
+        ModelError: there is no template, or none by the name of default.
+    """
     name = tokenizer.name_or_path
     if not tokenizer.chat_template:
         raise ModelError(
@@ -177,16 +204,13 @@ def reduce_template(tokenizer: PreTrainedTokenizerBase) -> Glue:
             "(Jinja) in model.template"
         )
     try:
-        template = tokenizer.get_chat_template()
+        template = tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] or None)
     except ValueError as error:  # several by name, none of them the default
         why = "has none by the name of default"
         raise _unusable(name, why) from error
     special = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if not isinstance(value, list)}
     controls = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
-    found = _reduced(template, tuple(special.items()), tuple(controls))
-    if isinstance(found, str):
-        raise _unusable(name, found)
-    return found
+    return template, tuple(special.items()), tuple(controls)
 
 
 @lru_cache(maxsize=64)
@@ -202,7 +226,7 @@ def _reduced(template: str, special: tuple[tuple[str, str], ...], controls: tupl
         written = {key: text for (in_parts, key), text in zip(wanted, answers, strict=True) if in_parts == parts}
         try:
             return _Proof(written, controls).glue()
-        except _Unsound as error:
+        except Unsound as error:
             reasons.append(str(error))
     return reasons[0]
 
@@ -247,7 +271,7 @@ class _Proof:
         """The pieces.
 
         Raises:
-            _Unsound: there are none.
+            Unsound: there are none.
         """
         cut, past = self._cut()
         for trims_user, trims_answer in itertools.product((False, True), repeat=2):
@@ -255,13 +279,13 @@ class _Proof:
             if not (self._objection(glue, past, _TIDY) or self._objection(glue, past, _PADDED)):
                 return glue
         if objection := self._objection(cut, past, _TIDY):
-            raise _Unsound(objection)
+            raise Unsound(objection)
         return cut  # white space is treated in some finer way: left as it is
 
     def _text(self, texts: Sequence[str], *, prompt: bool = True, thoughts: str = "", day: str = DAY) -> str:
         rendered = self._written[tuple(texts), prompt, thoughts, day]
         if rendered.error is not None:
-            raise _Unsound(f"fails on user and assistant messages ({rendered.error})")
+            raise Unsound(f"fails on user and assistant messages ({rendered.error})")
         return rendered.text
 
     def _cut(self) -> tuple[Glue, str]:
@@ -270,27 +294,27 @@ class _Proof:
         alone, whole = self._text([first]), self._text(_MARKED)
         opening, found, prompt = alone.partition(first)
         if not found:
-            raise _Unsound("leaves the text of a user message out, or writes it otherwise")
+            raise Unsound("leaves the text of a user message out, or writes it otherwise")
         history, found, rest = whole.partition(answer)
         middle, followed, _ = rest.partition(second)
         if not (found and followed):
             what = "a user message" if found else "an answer of the past"
-            raise _Unsound(f"leaves the text of {what} out, or writes it otherwise")
+            raise Unsound(f"leaves the text of {what} out, or writes it otherwise")
         if not history.startswith(opening + first):
-            raise _Unsound(
-                f"changes what stands before the first answer when the conversation grows{_at(whole, alone)}"
+            raise Unsound(
+                f"changes what stands before the first answer when the conversation grows{differing(whole, alone)}"
             )
         past = history[len(opening + first) :]
-        stop = self._first_control(middle)
+        stop = first_control(middle, self._controls)
         if stop is None:
-            raise _Unsound("ends an answer with ordinary text instead of a token of its own")
+            raise Unsound("ends an answer with ordinary text instead of a token of its own")
         tail, _, between = middle.partition(stop)
         day = DAY if self._text([first], day=_OTHER_DAY) != alone else None
         glue = Glue(opening, prompt, "", tail, stop, between, day=day)
         lead = past.removeprefix(prompt) if past.startswith(prompt) else self._lead_of_last(glue)
         think = self._think(replace(glue, lead=lead or ""), past)
         if lead is None and (think is None or not glue.thinks_in_prompt):
-            raise _Unsound(
+            raise Unsound(
                 f"begins its last answer otherwise than its generation prompt, {prompt[-60:]!r}, which opens no "
                 "block of thoughts that the answer could close"
             )
@@ -309,7 +333,7 @@ class _Proof:
         before = glue.opening + first + glue.prompt
         try:
             written = self._text([first, answer], prompt=False, thoughts=thoughts)
-        except _Unsound:
+        except Unsound:
             return None
         rest = written.removeprefix(before)
         said, found, end = rest.partition(answer)
@@ -334,31 +358,30 @@ class _Proof:
         opens, begin, rest = glue.lead.partition(_BEGIN)
         return opens + begin, rest[rest.find(_END) :]
 
-    def _first_control(self, text: str) -> str | None:
-        """The control token that begins first in `text`, the longest if several do; white space is none."""
-        found = [(text.index(name), -len(name), name) for name in self._controls if name.strip() and name in text]
-        return min(found)[2] if found else None
-
     def _objection(self, glue: Glue, past: str, texts: Sequence[str]) -> str:
         """What the template writes otherwise than the pieces do; empty if nothing."""
         for count in range(1, len(texts) + 1, 2):
             written, rebuilt = self._text(texts[:count]), glue.rebuild(texts[:count], past)
             if written != rebuilt:
-                return (
-                    f"writes a conversation of {count} messages in another way than by appending{_at(written, rebuilt)}"
-                )
+                where = differing(written, rebuilt)
+                return f"writes a conversation of {count} messages in another way than by appending{where}"
             if past.startswith(glue.prompt) or count == len(texts):
                 continue
             answered = rebuilt + glue.answer(texts[count]) + glue.stop
             last = self._text(texts[: count + 1], prompt=False)
             if self._lead_of_last(glue) is not None and not last.startswith(answered):
-                return (
-                    f"writes its last answer of {count + 1} messages otherwise than after a prompt{_at(last, answered)}"
-                )
+                where = differing(last, answered)
+                return f"writes its last answer of {count + 1} messages otherwise than after a prompt{where}"
         return ""
 
 
-def _at(written: str, expected: str) -> str:
+def first_control(text: str, controls: Sequence[str]) -> str | None:
+    """The control token that begins first in a text, the longest if several do; white space is none."""
+    found = [(text.index(name), -len(name), name) for name in controls if name.strip() and name in text]
+    return min(found)[2] if found else None
+
+
+def differing(written: str, expected: str) -> str:
     """Where two texts differ first."""
     same = next((i for i, (a, b) in enumerate(zip(written, expected, strict=False)) if a != b), None)
     at = max(0, (min(len(written), len(expected)) if same is None else same) - 12)

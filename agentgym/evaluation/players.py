@@ -15,7 +15,7 @@ from agentgym.errors import DataError
 from agentgym.evaluation.answers import Answers, answers_of
 from agentgym.evaluation.ends import Ends, ends_of, has_score
 from agentgym.evaluation.statistics import Interval, combined_interval, mean_interval, pass_at_k, pass_hat_k
-from agentgym.itemids import renumbered
+from agentgym.itemids import other_task
 from envpool import EnvSpec
 from envpool.types import Task, Trajectory
 
@@ -236,7 +236,7 @@ def _environment(
 ) -> EnvironmentFigures:
     kinds: dict[int | str, list[Task]] = {}
     versions = sorted({trajectory.version for tries in tasks.values() for trajectory in tries})
-    if any(renumbered(spec.name, version) for version in versions):
+    if any(other_task(spec, version) for version in versions):
         spec = replace(spec, task_type=None)  # our facts are of other tasks
     if spec.task_type is not None:
         for task in tasks:

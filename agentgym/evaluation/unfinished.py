@@ -13,7 +13,7 @@ from agentgym.evaluation.players import Played, measure
 from agentgym.evaluation.reading import learned, read_json
 from agentgym.evaluation.report import Explored, Iteration, Learned, Report, describe_machine, installed_versions
 from agentgym.events import seconds_by_part
-from agentgym.foreign import cards
+from agentgym.foreign import cards_of_run
 from agentgym.recipe import read_recipe
 from agentgym.settings import Recipe
 from envpool import Task
@@ -75,7 +75,7 @@ def _measured(folder: Path, number: int) -> Path:
 def _played(folder: Path, number: int, recipe: Recipe, *, trust: bool) -> Played:
     trajectories = store.read([_measured(folder, number)])
     names = sorted({trajectory.task.environment for trajectory in trajectories})
-    return measure(trajectories, cards(names, recipe.imports, folder, trust=trust))
+    return measure(trajectories, cards_of_run(names, recipe, folder, trust=trust))
 
 
 def _learned(path: Path) -> Learned:

@@ -14,7 +14,9 @@ import trio
 from transformers import PreTrainedModel
 
 from agentgym import progress
-from agentgym.data.codec import Codec, Transcript
+from agentgym.data.codec import Codec
+from agentgym.data.toolcodec import ToolCodec
+from agentgym.data.transcript import Transcript
 from agentgym.errors import ModelError
 from agentgym.generation.engine import Engine, Request
 from agentgym.generation.sampling import Sampling, random_numbers
@@ -38,7 +40,7 @@ class LocalPolicy:
 
     Args:
         model: what answers; see `Engine` for what it may be.
-        codec: of the model's tokenizer.
+        codec: of the model's tokenizer; `Codec.with_tools` where tools are offered as data.
         settings: batch size, length of an answer, lockstep, graphs.
         sampling: how tokens are drawn.
         seed: another seed gives other samples.
@@ -54,7 +56,7 @@ class LocalPolicy:
     def __init__(
         self,
         model: PreTrainedModel,
-        codec: Codec,
+        codec: Codec | ToolCodec,
         *,
         settings: GenerationSettings,
         sampling: Sampling,
@@ -119,7 +121,7 @@ class LocalPolicy:
             raise RuntimeError("actors live inside `running`")
         service, place, slot = self._service, (episode.task, episode.sample), Slot()
         try:
-            yield _LocalActor(self, service, place, slot, self._codec.transcript())
+            yield _LocalActor(self, service, episode, slot, self._codec.transcript(episode.tools))
         finally:
             service.release(place, slot)
 
@@ -139,10 +141,10 @@ class LocalPolicy:
         uniform = () if self._sampling.greedy else random_numbers(*key, count=longest)
         return _Question(place, Request(slot, list(transcript.ids), uniform))
 
-    def completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> Completion:
-        """Puts an answer into words."""
+    def completion(self, text: str, tokens: Sequence[int], logprobs: Sequence[float]) -> Completion:
+        """Makes an answer of its text and tokens."""
         cut = not tokens or tokens[-1] not in self._codec.stop_ids
-        return Completion(self._codec.decode(tokens), tuple(tokens), tuple(logprobs), cut=cut)
+        return Completion(text, tuple(tokens), tuple(logprobs), cut=cut)
 
 
 _Place = tuple[Task, int]  # task and sample: the order of a batch
@@ -157,21 +159,23 @@ class _Question:
 
 class _LocalActor:
     def __init__(
-        self, policy: LocalPolicy, service: _Service, place: _Place, slot: Slot, transcript: Transcript
+        self, policy: LocalPolicy, service: _Service, episode: Episode, slot: Slot, transcript: Transcript
     ) -> None:
         self._policy = policy
         self._service = service
-        self._place = place
+        self._episode = episode
+        self._place = episode.task, episode.sample
         self._slot = slot
         self._transcript = transcript
 
     async def act(self, observation: str) -> Completion:
-        self._transcript.observe(observation)
+        self._transcript.hear(observation, self._episode)
         question = self._policy.question(self._transcript, self._place, self._slot)
         await self._service.ask(question)
         tokens, logprobs = question.request.tokens, question.request.logprobs
+        text = self._transcript.decode(tokens)
         self._transcript.act(tokens, logprobs)
-        return self._policy.completion(tokens, logprobs)
+        return self._policy.completion(text, tokens, logprobs)
 
 
 class _Service:

@@ -17,6 +17,8 @@ import trio
 
 from agentgym import progress
 from agentgym.data.codec import Codec
+from agentgym.data.toolcodec import ToolCodec
+from agentgym.data.transcript import Transcript
 from agentgym.errors import ModelError
 from agentgym.generation.messages import as_openai, spoken, spoken_natively, thoughts
 from agentgym.generation.sampling import Sampling
@@ -41,7 +43,8 @@ class RemotePolicy:
         sampling: how tokens are drawn.
         seed: another seed gives other samples.
         context: most tokens of one episode, answers included.
-        codec: of the model's tokenizer; needed for `endpoint.tokens` and only there.
+        codec: of the model's tokenizer; needed for `endpoint.tokens` and only there. `Codec.with_tools` where tools
+            are offered as data.
 
     Raises:
         ModelError: the settings are wrong, the key is not set, or token ids are wanted without a codec.
@@ -56,7 +59,7 @@ class RemotePolicy:
         sampling: Sampling,
         seed: int,
         context: int,
-        codec: Codec | None = None,
+        codec: Codec | ToolCodec | None = None,
     ) -> None:
         if endpoint.tokens and codec is None:
             raise ModelError("token ids need the codec of the model's tokenizer")
@@ -235,15 +238,15 @@ class _ToolActor:
 class _TokenActor:
     """Keeps the transcript that a model in this process would keep."""
 
-    def __init__(self, policy: RemotePolicy, episode: Episode, codec: Codec) -> None:
+    def __init__(self, policy: RemotePolicy, episode: Episode, codec: Codec | ToolCodec) -> None:
         self._policy = policy
         self._episode = episode
         self._codec = codec
-        self._transcript = codec.transcript()
+        self._transcript: Transcript = codec.transcript(episode.tools)
         self._turn = 0
 
     async def act(self, observation: str) -> Completion:
-        self._transcript.observe(observation)
+        self._transcript.hear(observation, self._episode)
         prompt = self._transcript.ids
         self._policy.check_room(len(prompt))
         body = {"prompt": prompt, "stop_token_ids": sorted(self._codec.stop_ids), **self._policy.token_options()}
@@ -252,9 +255,10 @@ class _TokenActor:
         wrong = self._mistake(reply.choice.get("prompt_token_ids"), ids)
         if ids is None or wrong:
             await self._policy.end_run(ModelError(f"{self._policy.server.url} {wrong}"))
+        text = self._transcript.decode(ids)
         self._transcript.act(ids, logprobs)
         self._turn += 1
-        return Completion(self._codec.decode(ids), ids, logprobs, cut=reply.cut)
+        return Completion(text, ids, logprobs, cut=reply.cut)
 
     def _mistake(self, read: object, written: Sequence[int] | None) -> str:
         """Why these are not the tokens of this model; empty if they are."""
@@ -277,9 +281,9 @@ def remote_policy(recipe: Recipe, sampling: Sampling, seed: int) -> RemotePolicy
     assert endpoint is not None
     codec = None
     if endpoint.tokens:
-        from agentgym.models import codec_of
+        from agentgym.codecs import speaking
 
-        codec = codec_of(recipe.model, recipe.model.name)
+        codec = speaking(recipe, recipe.model.name)
     return _TellingPolicy(
         endpoint,
         recipe.model.name,

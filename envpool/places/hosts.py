@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -34,18 +33,6 @@ class Loop(Protocol):
 
     def abandoned(self) -> None:
         """Counts a session that is left alone in a call that has not ended."""
-
-    def reading(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be read, until `forget`."""
-
-    def writing(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be written to, until `forget`."""
-
-    def forget(self, file: int) -> None:
-        """Calls back for a file no more; comes before it is closed. Does nothing if nobody is called back for it."""
-
-    def ticking(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls back again and again, until the function that is returned is called."""
 
 
 class Instance(Protocol):

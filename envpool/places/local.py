@@ -58,7 +58,7 @@ class LocalTransport:
         self._runs = 0
         self._recorder: Recorder | None = None
         self._loop = TrioLoop(None)
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[EnvSpec, _Room] = {}
 
     def place_of(self, spec: EnvSpec) -> Place:
         """Where the sessions of an environment live."""
@@ -95,10 +95,10 @@ class LocalTransport:
         """
         if not self._runs:
             raise EnvPoolError("the transport is not running")
-        room = self._rooms.get(spec.name)
-        if room is None or room.spec is not spec:
+        room = self._rooms.get(spec)  # cards of one name may have other options
+        if room is None:
             host = host_of(spec, self.place_of(spec), self._processes, imports=self._imports, quiet=True)
-            room = self._rooms[spec.name] = _Room(spec, host, self._loop)
+            room = self._rooms[spec] = _Room(spec, host, self._loop)
         if not isinstance(room.host, ProcessHost):
             return await room.open()
         session = ReplayingSession(spec, None, room.open, replays=self._replays, recorder=self._recorder)

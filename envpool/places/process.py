@@ -6,26 +6,23 @@ holds too much memory, is replaced when its place is needed; its sessions are lo
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from envpool.errors import EnvPoolError, SessionLost
+from envpool.options import options_json
 from envpool.places.hosts import Loop, done, failed
-from envpool.places.memory import resident_memory
 from envpool.places.workers import GRACE_SECONDS, Worker
-from envpool.registry import is_installed
+from envpool.registry import modules_of
 from envpool.spec import EnvSpec
-
-TICK_SECONDS = 0.1
-"""How often the time limits of the calls are looked at."""
 
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close."""
 
-MEMORY_TICKS = 10
-"""How many ticks lie between two looks at the memory."""
+ENDED = "its worker process was ended"
 
 
 class ProcessHost:
@@ -46,12 +43,11 @@ class ProcessHost:
             raise EnvPoolError(f"{spec.name} needs at least one worker process, not {workers}")
         self.workers = workers
         self._spec = spec
-        self._command = [sys.executable, "-m", "envpool.places.worker", str(GRACE_SECONDS), spec.name]
-        self._command += dict.fromkeys([*imports, *_module_of(spec)])
+        options = json.dumps(options_json(spec.options))
+        self._command = [sys.executable, "-m", "envpool.places.worker", str(GRACE_SECONDS)]
+        self._command += [spec.name, spec.version, options, *dict.fromkeys([*imports, *modules_of(spec)])]
         self._quiet = quiet
         self._crew: list[Worker | None] = [None] * workers
-        self._stop: Callable[[], None] | None = None
-        self._ticks = 0
 
     @property
     def pids(self) -> list[int]:
@@ -60,12 +56,11 @@ class ProcessHost:
 
     def open(self, loop: Loop) -> _Distant:
         """Begins to build an instance in the worker that holds the fewest."""
-        if self._stop is None:
-            self._stop = loop.ticking(TICK_SECONDS, self._look)
         place = min(range(self.workers), key=self._load)
         worker = self._crew[place]
         if worker is None or worker.ended:
-            worker = self._crew[place] = Worker(self._command, loop, quiet=self._quiet)
+            most = self._spec.most_memory
+            worker = self._crew[place] = Worker(self._command, quiet=self._quiet, most_memory=most)
         return _Distant(worker, loop.seconds)
 
     async def aclose(self, loop: Loop) -> None:
@@ -73,44 +68,16 @@ class ProcessHost:
         crew, self._crew = self._crew, [None] * self.workers
         workers = [worker for worker in crew if worker is not None]
         for worker in workers:
+            if worker.busy or not worker.ready:
+                worker.kill(ENDED)
             worker.leave()
         for worker in workers:
-            if not await loop.settle(worker.gone, GRACE_SECONDS + 1):
-                worker.end("its worker process was ended")
-        for worker in workers:
-            await loop.settle(worker.gone, GRACE_SECONDS)
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
+            if not await loop.settle(worker.gone, GRACE_SECONDS + 2):
+                worker.kill(ENDED)
 
     def _load(self, place: int) -> int:
         worker = self._crew[place]
         return 0 if worker is None or worker.ended else worker.sessions
-
-    def _look(self) -> None:
-        """Looks after the workers: their time, and now and then their memory."""
-        self._ticks += 1
-        live = [worker for worker in self._crew if worker is not None and not worker.ended]
-        if self._spec.most_memory is not None and self._ticks % MEMORY_TICKS == 0:
-            held = resident_memory({worker.pid for worker in live})
-            for worker in live:
-                worker.weigh(held.get(worker.pid, 0), self._spec.most_memory)
-        for worker in live:
-            worker.look()
-
-
-def _module_of(spec: EnvSpec) -> list[str]:
-    """The module that has to be imported for an environment to be known.
-
-    Raises:
-        EnvPoolError: no other process can import it.
-    """
-    if is_installed(spec.name) or spec.make is None:
-        return []
-    module = str(getattr(spec.make, "__module__", "") or getattr(getattr(spec.make, "func", None), "__module__", ""))
-    if module == "__main__":
-        raise EnvPoolError(f"worker processes cannot import {spec.name}: put it into a module of its own")
-    return [module] if module else []
 
 
 class _Distant:

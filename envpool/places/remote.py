@@ -216,7 +216,7 @@ class Server:
         theirs, mine = (known.get("environment"), known.get("version")), (spec.name, spec.version)
         if theirs != mine:
             text = f"{self.caller.address} serves {theirs[0]} version {theirs[1]}, not {mine[0]} version {mine[1]}"
-            raise ServerRefused("/info", f"{text}: install the same envpool on both sides")
+            raise ServerRefused("/info", f"{text}: give both the same envpool, options and data")
 
     async def _created(self, patient: bool) -> int | str:
         """Creates a session in a task of its own, which outlives a caller that does not wait."""

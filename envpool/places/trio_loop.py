@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -30,7 +28,6 @@ class TrioLoop:
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
         self.pause = trio.lowlevel.checkpoint  # itself: a coroutine around it costs as much
-        self._files: dict[int, Callable[[], None]] = {}
 
     @property
     def seconds(self) -> float:
@@ -57,35 +54,6 @@ class TrioLoop:
         """Counts a session that is left alone in a call that has not ended."""
         if self._recorder is not None:
             self._recorder.abandoned += 1
-
-    def reading(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be read, until `forget`."""
-        self._files[file] = self._call_back(partial(trio.lowlevel.wait_readable, file), callback)
-
-    def writing(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be written to, until `forget`."""
-        self._files[file] = self._call_back(partial(trio.lowlevel.wait_writable, file), callback)
-
-    def forget(self, file: int) -> None:
-        """Calls back for a file no more."""
-        if (stop := self._files.pop(file, None)) is not None:
-            stop()
-
-    def ticking(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls back again and again, until the function that is returned is called."""
-        return self._call_back(partial(trio.sleep, seconds), callback)
-
-    def _call_back(self, happens: Callable[[], Awaitable[None]], callback: Callable[[], None]) -> Callable[[], None]:
-        scope = trio.CancelScope()
-
-        async def again() -> None:
-            with scope:
-                while not scope.cancel_called:  # then a file may be closed already
-                    await happens()
-                    callback()
-
-        trio.lowlevel.spawn_system_task(again)
-        return scope.cancel
 
 
 async def _held(future: Future[Any]) -> None:

@@ -28,12 +28,14 @@ from envpool.spec import EnvSpec
 from envpool.types import Call, Step
 
 
-def main(grace_seconds: float, environment: str, imports: Sequence[str]) -> None:
+def main(grace_seconds: float, environment: str, version: str, options: str, imports: Sequence[str]) -> None:
     """Does what the parent says until there is no more.
 
     Args:
         grace_seconds: how long it may take to close its environments.
         environment: the name of the environment.
+        version: the version that the parent knows; another one would mean other tasks.
+        options: what it is configured with, as JSON.
         imports: modules to import first.
     """
     requests, say = _take_pipes()
@@ -41,7 +43,12 @@ def main(grace_seconds: float, environment: str, imports: Sequence[str]) -> None
     threading.Thread(target=_follow_parent, args=(requests, ended, grace_seconds), daemon=True).start()
     try:
         import_modules(imports)
-        spec = get_spec(environment)
+        spec = get_spec(environment, json.loads(options))
+        if spec.version != version:
+            raise EnvPoolError(
+                f"{environment} is of version {spec.version} in its worker process, not {version}: "
+                "its data has changed, start anew"
+            )
         spec.prepare()
     except Exception as error:
         say({"error": str(error) if isinstance(error, EnvPoolError) else in_one_line(error)})
@@ -111,4 +118,4 @@ def _follow_parent(requests: IO[bytes], ended: threading.Event, grace_seconds: f
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])

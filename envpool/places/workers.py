@@ -1,9 +1,11 @@
-"""A worker process as its parent sees it: a pipe that never blocks, and the calls that wait for their turn."""
+"""A worker process as its parent sees it, driven by a thread of its own."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,14 +13,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, SessionLost, UnknownTask
-from envpool.places.hosts import Loop, failed
+from envpool.places.hosts import failed
+from envpool.places.memory import resident_memory
 from envpool.types import Action, Step
 
 START_SECONDS = 120.0
@@ -27,11 +30,17 @@ START_SECONDS = 120.0
 GRACE_SECONDS = 2.0
 """How long a worker may take to close its environments."""
 
-LONGEST_ANSWER = 2**26
-"""Bytes in one line of a worker."""
+LOOK_SECONDS = 0.5
+"""How often the memory of a worker is looked at."""
+
+AHEAD = 2**15
+"""Bytes of calls that are written before they have their turn; a pipe holds them, so that writing never waits."""
 
 PIECE = 2**16
 """Bytes that are read at once."""
+
+LONGEST_ANSWER = 2**26
+"""Bytes in one line of a worker."""
 
 LAST_WORDS = 2000
 """Bytes of the log in which the reason is looked for that a worker ended."""
@@ -43,25 +52,34 @@ class _Asked:
 
     name: str
     seconds: float
+    line: bytes
     future: Future[Any]
 
 
+class _Ended(Exception):
+    """The worker is of no more use; `make` makes the error for each call that waits."""
+
+    def __init__(self, make: Callable[[str], EnvPoolError]) -> None:
+        self.make = make
+
+
 class Worker:
-    """One worker process. All of it is used in the thread of the event loop.
+    """One worker process.
 
     Args:
         command: starts it.
-        loop: the event loop.
         quiet: keep what it prints to itself; else it goes to the standard error.
+        most_memory: megabytes for each of its sessions, beside what it holds before the first one; None for any amount.
 
     Attributes:
         pid: its process id, which is that of its process group too.
         sessions: how many environments it holds.
+        ready: whether it has loaded what its environment needs.
         ended: whether it is of no more use.
         gone: holds None once the process is no more.
     """
 
-    def __init__(self, command: Sequence[str], loop: Loop, *, quiet: bool) -> None:
+    def __init__(self, command: Sequence[str], *, quiet: bool, most_memory: int | None) -> None:
         self._log: IO[bytes] | None = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115  # `_end` closes it
         path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
         self._process = subprocess.Popen(
@@ -75,20 +93,25 @@ class Worker:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._in, self._out = self._stdin.fileno(), self._stdout.fileno()
-        os.set_blocking(self._in, False)
-        os.set_blocking(self._out, False)
-        self.pid, self.sessions, self.ended = self._process.pid, 0, False
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self.pid, self.sessions, self.ready, self.ended = self._process.pid, 0, False, False
         self.gone: Future[None] = Future()
-        self._loop = loop
-        self._pending: deque[_Asked] = deque()
-        self._since = time.monotonic()  # the oldest call has had its turn, or the process was started
-        self._ready = self._leaving = self._blocked = False
-        self._number = 0
-        self._unsent, self._unread = bytearray(), bytearray()
+        self._most_memory, self._number = most_memory, 0
+        self._lock = threading.Lock()
+        self._new: deque[_Asked] = deque()
+        self._leaving = self._awake = False
+        self._cause: str | None = None
+        self._why = _lost("its worker process ended")
+        self._bell, self._ring = os.pipe()
+        self._sent: deque[_Asked] = deque()  # this and what follows is the thread's
+        self._lines: deque[bytes] = deque()
+        self._rest = bytearray()
         self._base = 0  # megabytes that it held before its first environment
-        loop.reading(self._out, self._receive)
+        self._since = self._looked = time.monotonic()  # the oldest call has had its turn; its memory was looked at
+        self._poll = select.poll()
+        for file in (self._bell, self._out.fileno()):
+            self._poll.register(file, select.POLLIN)
+        threading.Thread(target=self._drive, name=f"worker {self.pid}", daemon=True).start()
 
     def next_number(self) -> int:
         """Counts one environment more and numbers it."""
@@ -96,134 +119,155 @@ class Worker:
         self._number += 1
         return self._number
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call waits for its answer."""
+        return bool(self._new or self._sent)
+
     def call(self, name: str, number: int, *arguments: int | Action, seconds: float) -> Future[Any]:
         """Has the worker make one call, which may take so many seconds once it has its turn."""
-        if self.ended or self._leaving:
-            return failed(SessionLost(name, "its worker process ended"))
-        if not self._pending:
-            self._since = time.monotonic() if self._ready else self._since  # it starts once
-        asked = _Asked(name, seconds, Future())
-        self._pending.append(asked)
         plain = [argument if isinstance(argument, int | str) else asdict(argument) for argument in arguments]
-        self._unsent += json.dumps([name, number, *plain]).encode() + b"\n"
-        self._send()
+        asked = _Asked(name, seconds, json.dumps([name, number, *plain]).encode() + b"\n", Future())
+        with self._lock:
+            if self.ended or self._leaving:
+                return failed(self._why(name))
+            self._new.append(asked)
+            self._wake()
         return asked.future
 
-    def look(self) -> None:
-        """Ends the process if it takes too long for the oldest call, the only one that it is busy with, or to start."""
-        waited = time.monotonic() - self._since
-        if not self._ready:
-            if waited > START_SECONDS:
-                self._fail_to_start(f"a worker was not ready within {START_SECONDS:g} s")
-        elif self._pending and waited > self._pending[0].seconds:
-            asked = self._pending.popleft()
-            limit = round(asked.seconds, 1 if asked.seconds > 1 else 2)
-            asked.future.set_exception(EnvironmentFailed(asked.name, f"the environment took more than {limit:g} s"))
-            self.end("its worker process hung in another call and was ended")
-
-    def weigh(self, held: int, most: int) -> None:
-        """Ends the process if it holds more than it may.
-
-        Args:
-            held: megabytes that it and what it started hold now.
-            most: megabytes for each of its sessions, beside what it held before the first one.
-        """
-        if self._ready and held > self._base + most * max(self.sessions, 1):
-            shown = f"{self.sessions} session{'' if self.sessions == 1 else 's'} of {most:,} MB"
-            self.end(f"its worker process held {held - self._base:,} MB, which is more than {shown} (most_memory)")
-
     def leave(self) -> None:
-        """Has the process end by itself when it has closed its environments; by force if it is not idle."""
-        if self.ended:
-            return
-        if self._pending or not self._ready:
-            self.end("its worker process was ended")
-            return
-        self._leaving = True
-        self._loop.forget(self._in)
-        self._stdin.close()
+        """Has the process end by itself when it has answered and closed its environments."""
+        with self._lock:
+            self._leaving = True
+            if not self.ended:
+                self._wake()
 
-    def end(self, cause: str) -> None:
-        """Kills the process and all that it started, and tells everyone who waits why."""
-        self._end([SessionLost(asked.name, cause) for asked in self._pending])
-
-    def _fail_to_start(self, why: str) -> None:
-        self._end([EnvPoolError(f"a worker could not start: {why}") for _ in self._pending])
-
-    def _end(self, errors: Sequence[EnvPoolError]) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        self._loop.forget(self._in)
-        self._loop.forget(self._out)
+    def kill(self, cause: str) -> None:
+        """Kills the process and all that it started; those who wait are told why."""
+        with self._lock:
+            self._cause = self._cause or cause
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._stdin.close()
-        self._stdout.close()
-        if self._log is not None:
-            self._log.close()
-        threading.Thread(target=self._bury, daemon=True).start()  # a large process takes its time to die
-        pending, self._pending = self._pending, deque()
-        for asked, error in zip(pending, errors, strict=True):
-            asked.future.set_exception(error)
 
-    def _bury(self) -> None:
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            os.write(self._ring, b"!")
+
+    def _drive(self) -> None:
+        """Writes calls and reads answers until there are no more."""
+        try:
+            self._serve()
+            self._in.close()  # it closes its environments and ends
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_SECONDS + 1)
+            self._end(_lost("its worker process ended"))
+        except _Ended as ended:
+            self._end(ended.make)
+
+    def _serve(self) -> None:
+        self._start()
+        while not (self._leaving and not self.busy):
+            self._write()
+            if (line := self._line(self._sent[0].seconds if self._sent else math.inf)) is not None:
+                _settle(self._sent.popleft(), json.loads(line))
+                self._since = time.monotonic()
+
+    def _start(self) -> None:
+        while (line := self._line(START_SECONDS)) is None:
+            pass
+        said = json.loads(line)
+        if said["error"] is not None:
+            raise _Ended(lambda name: EnvPoolError(f"a worker could not start: {said['error']}"))
+        self._base, self._since, self.ready = said["memory"], time.monotonic(), True
+
+    def _write(self) -> None:
+        """Writes the call that has its turn, and those after it that a pipe holds."""
+        while self._new and (not self._sent or sum(len(one.line) for one in (*self._sent, self._new[0])) <= AHEAD):
+            if not self._sent:
+                self._since = time.monotonic()
+            self._sent.append(self._new.popleft())
+            rest = memoryview(self._sent[-1].line)
+            try:
+                while rest:
+                    rest = rest[os.write(self._in.fileno(), rest) :]
+            except OSError:  # it has ended, which its output says too
+                return
+
+    def _line(self, seconds: float) -> bytes | None:
+        """The next line of the worker; None if another call may be written first, or if there is none yet.
+
+        Raises:
+            _Ended: the process has ended, takes more than `seconds`, or holds too much memory.
+        """
+        if not self._lines:
+            now = time.monotonic()
+            self._look(now, seconds)
+            wait = min(LOOK_SECONDS, max(self._since + seconds - now, 0))
+            for file, _ in self._poll.poll(1000 * wait + 1):
+                if file == self._bell:
+                    with self._lock:
+                        self._awake = False
+                        os.read(self._bell, 1)
+                else:
+                    self._read()
+        return self._lines.popleft() if self._lines else None
+
+    def _read(self) -> None:
+        piece = os.read(self._out.fileno(), PIECE)
+        if not piece or len(self._rest) > LONGEST_ANSWER:
+            before = "its worker process ended" if self.ready else "a worker ended before it was ready"
+            raise _Ended(_lost(self._cause or before + self._last_words()))
+        self._rest += piece
+        if b"\n" in piece:
+            *lines, self._rest = self._rest.split(b"\n")
+            self._lines.extend(map(bytes, lines))
+
+    def _look(self, now: float, seconds: float) -> None:
+        """Ends the process if it takes too long for the oldest call, the only one that it is busy with, or to start."""
+        if now - self._since > seconds and not self.ready:
+            raise _Ended(lambda name: EnvPoolError(f"a worker was not ready within {seconds:g} s"))
+        if now - self._since > seconds:
+            hung = self._sent.popleft()
+            self.ended = True  # before anybody hears of it
+            limit = round(seconds, 1 if seconds > 1 else 2)
+            hung.future.set_exception(EnvironmentFailed(hung.name, f"the environment took more than {limit:g} s"))
+            raise _Ended(_lost("its worker process hung in another call and was ended"))
+        if self._most_memory is not None and self.ready and now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            held = resident_memory([self.pid]).get(self.pid, 0) - self._base
+            count = max(self.sessions, 1)
+            if held > self._most_memory * count:
+                shown = f"{count} session{'' if count == 1 else 's'} of {self._most_memory:,} MB"
+                cause = f"its worker process held {held:,} MB, which is more than {shown} (most_memory)"
+                raise _Ended(lambda name: EnvironmentFailed(name, cause))  # played again, it would grow again
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return ""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - LAST_WORDS))
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()}" if lines else ""
+
+    def _end(self, make: Callable[[str], EnvPoolError]) -> None:
+        """Kills the process and all that it started, and tells everyone who waits why."""
+        with self._lock:
+            self.ended, self._why = True, make
+        self.kill("its worker process ended")
+        for asked in (*self._sent, *self._new):
+            asked.future.set_exception(make(asked.name))
         self._process.wait()
+        for file in (self._in, self._out, self._log):
+            if file is not None:
+                file.close()
+        os.close(self._bell)
+        os.close(self._ring)
         self.gone.set_result(None)
 
-    def _send(self) -> None:
-        """Writes what the pipe takes; the rest follows when the worker has read some."""
-        try:
-            sent = os.write(self._in, self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # it has ended, which its output says too
-            sent = len(self._unsent)
-        del self._unsent[:sent]
-        if not self._unsent:
-            if self._blocked:
-                self._loop.forget(self._in)
-            self._blocked = False
-        elif not self._blocked:
-            self._blocked = True
-            self._loop.writing(self._in, self._send)
 
-    def _receive(self) -> None:
-        try:
-            piece = os.read(self._out, PIECE)
-        except BlockingIOError:
-            return
-        self._unread += piece
-        if not piece or len(self._unread) > LONGEST_ANSWER:
-            self._die()
-        elif b"\n" in piece:
-            *lines, rest = self._unread.split(b"\n")
-            self._unread = rest
-            for line in lines:
-                if not self.ended:
-                    self._take(line)
-
-    def _take(self, line: bytearray) -> None:
-        """Reads one answer of the worker, or that it is ready."""
-        said = json.loads(line)
-        self._since = time.monotonic()
-        if self._ready:
-            asked = self._pending.popleft()
-            _settle(asked, said)
-        elif said["error"] is not None:
-            self._fail_to_start(said["error"])
-        else:
-            self._ready, self._base = True, said["memory"]
-
-    def _die(self) -> None:
-        """The process has ended, or says more than anybody can read."""
-        words = ""
-        if self._log is not None:
-            self._log.seek(0, os.SEEK_END)
-            self._log.seek(max(0, self._log.tell() - LAST_WORDS))
-            lines = self._log.read().decode(errors="replace").strip().splitlines()
-            words = f": {lines[-1].strip()}" if lines else ""
-        self.end(f"its worker process ended{words}" if self._ready else f"a worker ended before it was ready{words}")
+def _lost(cause: str) -> Callable[[str], EnvPoolError]:
+    return lambda name: SessionLost(name, cause)
 
 
 def _settle(asked: _Asked, said: dict[str, Any]) -> None:

@@ -191,7 +191,7 @@ class Application:
         return _answer(f"This is {self._spec.name}, served by envpool.")
 
     async def _health(self, request: Request) -> Answer:
-        return _answer({"status": "ok", "sessions": self._table.count()})
+        return _answer({"status": "ok", "sessions": self._table.count(), "abandoned": self._table.abandoned})
 
     async def _info(self, request: Request) -> Answer:
         return _answer(

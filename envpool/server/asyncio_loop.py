@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -32,7 +31,6 @@ class AsyncioLoop:
     def __init__(self, seconds: float = STEP_SECONDS) -> None:
         self.seconds = seconds
         self.hung = 0
-        self._files: dict[int, Callable[[int], bool]] = {}
 
     async def pause(self) -> None:
         """Lets nobody run: a server takes up another request when it has answered this one."""
@@ -62,38 +60,6 @@ class AsyncioLoop:
     def abandoned(self) -> None:
         """Counts a session that is left alone in a call that has not ended."""
         self.hung += 1
-
-    def reading(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be read, until `forget`."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(file, callback)
-        self._files[file] = loop.remove_reader
-
-    def writing(self, file: int, callback: Callable[[], None]) -> None:
-        """Calls back whenever a file can be written to, until `forget`."""
-        loop = asyncio.get_running_loop()
-        loop.add_writer(file, callback)
-        self._files[file] = loop.remove_writer
-
-    def forget(self, file: int) -> None:
-        """Calls back for a file no more."""
-        if (remove := self._files.pop(file, None)) is not None:
-            remove(file)
-
-    def ticking(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls back again and again, until the function that is returned is called."""
-
-        async def again() -> None:
-            while True:
-                await asyncio.sleep(seconds)
-                callback()
-
-        task = asyncio.get_running_loop().create_task(again())
-
-        def stop() -> None:
-            task.cancel()
-
-        return stop
 
 
 async def _held(future: Future[Any]) -> None:

@@ -25,7 +25,7 @@ from envpool.errors import EnvPoolError, MissingExtra
 from envpool.imports import add_import_option, import_modules
 from envpool.places.choice import host_of, read_place
 from envpool.places.hosts import Host
-from envpool.registry import get_spec
+from envpool.registry import spec_by_words
 from envpool.server.asyncio_loop import STEP_SECONDS, AsyncioLoop
 from envpool.server.callers import Callers
 from envpool.server.sessions import SessionTable
@@ -92,6 +92,7 @@ def create_app(
 
 def serve(
     environment: str,
+    options: Sequence[str] = (),
     *,
     host: str = "127.0.0.1",
     port: int = PORT,
@@ -112,6 +113,7 @@ def serve(
 
     Args:
         environment: its name.
+        options: what it is configured with, each as ``name=value``.
         host: the address to listen on.
         port: 0 for one that is free.
         uds: the path of a Unix socket to listen on instead.
@@ -142,7 +144,7 @@ def serve(
     if not (uds or token or _is_loopback(host)):
         raise EnvPoolError(f"{host} can be reached from elsewhere: put a secret token into the variable {TOKEN}")
     import_modules(imports)
-    spec = get_spec(environment)
+    spec = spec_by_words(environment, options)
     chosen = Place.PROCESS if place is None and workers > 1 else place and read_place(place)
     app = create_app(
         spec,
@@ -319,6 +321,7 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """Adds ``envpool serve`` to the commands."""
     command = commands.add_parser("serve", help="serve an environment over HTTP, as AgentGym's servers do")
     command.add_argument("environment")
+    command.add_argument("options", nargs="*", metavar="name=value", help="options of the environment")
     command.add_argument("--host", default="127.0.0.1", help=f"address to listen on; others need {TOKEN}")
     command.add_argument("--port", type=int, default=PORT, help=f"0 for a free one (default: {PORT})")
     command.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")

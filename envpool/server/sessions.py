@@ -118,6 +118,11 @@ class SessionTable:
             if isinstance(session, BaseException):
                 raise session
 
+    @property
+    def abandoned(self) -> int:
+        """How many were left alone in a call that hung; the thread of each is there until its call comes back."""
+        return self._loop.hung
+
     def __len__(self) -> int:
         """How many sessions there are, lost ones included; may be asked in any thread."""
         return len(self._sessions)

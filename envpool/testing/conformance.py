@@ -13,7 +13,7 @@ from envpool.errors import EnvPoolError
 from envpool.guard import in_one_line
 from envpool.imports import add_import_option, import_named
 from envpool.places.local import LocalTransport
-from envpool.registry import get_spec
+from envpool.registry import get_spec, spec_by_words
 from envpool.run import run_sync
 from envpool.session import Call, Transport, current_call
 from envpool.spec import EnvSpec, Place
@@ -38,7 +38,7 @@ OPENING_SECONDS = 60.0
 async def check(
     target: EnvSpec | str,
     *,
-    dialect: str | None = None,
+    dialect: EnvSpec | str | None = None,
     token: str | None = None,
     transport: Transport | None = None,
     tasks: int = 3,
@@ -49,7 +49,7 @@ async def check(
 
     Args:
         target: its card, its name, or the address of a server (as in ``http://127.0.0.1:36001``).
-        dialect: which environment the server serves; needed with an address.
+        dialect: which environment the server serves, its name or its card; needed with an address.
         token: the environment variable that holds the bearer token of the server.
         transport: where sessions come from, not entered yet; with None they live on this machine, or on the server.
         tasks: how many tasks each check plays.
@@ -89,7 +89,7 @@ async def check(
 def check_env(
     target: EnvSpec | str,
     *,
-    dialect: str | None = None,
+    dialect: EnvSpec | str | None = None,
     token: str | None = None,
     transport: Transport | None = None,
     tasks: int = 3,
@@ -115,6 +115,7 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """Adds the command ``check`` to a command line; its ``run`` prints the report and returns 1 if a check failed."""
     parser = commands.add_parser("check", help="check that an environment or a server keeps its promises")
     parser.add_argument("target", metavar="ENV_OR_URL", help="a name, or an address as in http://127.0.0.1:36001")
+    parser.add_argument("options", nargs="*", metavar="name=value", help="options of the environment")
     parser.add_argument("--dialect", metavar="NAME", help="which environment a server serves")
     parser.add_argument("--token", metavar="VARIABLE", help="environment variable that holds a server's bearer token")
     parser.add_argument("--place", choices=list(Place), help="where sessions live (default: as the environment says)")
@@ -131,9 +132,14 @@ def _run(words: argparse.Namespace) -> int:
     imports = import_named(words.imports)
     if words.place is not None and "://" in words.target:
         raise EnvPoolError(f"--place {words.place} is for environments of this machine: leave it out for a server")
+    target, dialect = words.target, words.dialect
+    if words.options and "://" not in target:
+        target = spec_by_words(target, words.options)
+    elif words.options and dialect is not None:
+        dialect = spec_by_words(dialect, words.options)
     report = check_env(
-        words.target,
-        dialect=words.dialect,
+        target,
+        dialect=dialect,
         token=words.token,
         transport=None if words.place is None else LocalTransport(words.place, imports=imports),
         tasks=words.tasks,
@@ -145,14 +151,14 @@ def _run(words: argparse.Namespace) -> int:
 
 
 def _served(
-    url: str, dialect: str | None, token: str | None, transport: Transport | None, tasks: int, seed: int
+    url: str, dialect: EnvSpec | str | None, token: str | None, transport: Transport | None, tasks: int, seed: int
 ) -> Subject:
     if dialect is None:
         raise EnvPoolError(f"say with --dialect which environment {url} serves")
     from envpool.places.endpoint import Endpoint
     from envpool.places.http import HttpTransport  # which checks in process do without
 
-    spec, endpoint = get_spec(dialect), Endpoint(url, token)
+    spec, endpoint = get_spec(dialect) if isinstance(dialect, str) else dialect, Endpoint(url, token)
     shape = spec.dialect
     return Subject(
         spec=spec,
