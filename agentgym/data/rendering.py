@@ -45,7 +45,7 @@ TOOL_TEMPLATE = (
     "{% for message in messages if message.role != 'system' %}{{ '<|' + message.role + '|>' + message.content }}"
     "{% for call in message.tool_calls or [] %}"
     "{% if message.content or not loop.first %}{{ '\n' }}{% endif %}"
-    "{{ '<tool_call>\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    '{{ \'<tool_call>\n{"name": "\' + call.function.name + \'", "arguments": \' }}'
     "{{ (call.function.arguments | tojson) + '}\n</tool_call>' }}{% endfor %}{{ '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
