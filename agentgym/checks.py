@@ -245,7 +245,7 @@ def _imports(modules: list[str]) -> Iterator[Complaint]:
 def _environments(recipe: Recipe) -> Iterator[Complaint]:
     if not recipe.environments:
         yield Complaint(
-            "environments", "there is none: add one, as in `maze: {eval: 100}` (`agentgym envs` lists them)"
+            "environments", "there is none: add one, as in `NAME: {eval: 100}` (`agentgym envs` lists them)"
         )
     for name, settings in recipe.environments.items():
         key = f"environments.{name}"

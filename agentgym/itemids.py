@@ -7,7 +7,7 @@ name a file or the data set that a question is from, but no number (`EnvSpec.ite
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -88,20 +88,21 @@ def read_item_id(text: str) -> ItemId:
         if match := pattern.fullmatch(text):
             return ItemId(text, name, None, match.groupdict().get("type"))
     if match := _NUMBERED.fullmatch(text):
-        name, index = _without_collection(match[1]), int(match[2])
+        name, index = without_collection(match[1]), int(match[2])
         return ItemId(text, name, index)
     raise ValueError(f"item_id {text[:60]!r} is not <environment>_<index>")
 
 
-def _without_collection(name: str) -> str:
-    return _collected(tuple(environments())).get(name, name)
+def without_collection(name: str) -> str:
+    """Takes off what AgentGym's files put in front of the name of an environment."""
+    for collection in _collections(tuple(environments())):
+        name = name.removeprefix(f"{collection}_")
+    return name
 
 
 @cache
-def _collected(names: tuple[str, ...]) -> Mapping[str, str]:
-    """The names of environments by what AgentGym calls them."""
-    specs = map(get_spec, names)
-    return {f"{spec.collection}_{spec.name}": spec.name for spec in specs if spec.collection is not None}
+def _collections(names: tuple[str, ...]) -> Sequence[str]:
+    return sorted({spec.collection for spec in map(get_spec, names) if spec.collection is not None})
 
 
 @cache

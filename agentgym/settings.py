@@ -220,15 +220,15 @@ class EnvironmentSettings(Section):
     """Addresses of environment servers, AgentGym's own or those of `envpool serve`; several are replicas. In this
     process if empty."""
     original: bool = False
-    """The endpoints are AgentGym's own servers: the numbers of TextCraft's and Wordle's tasks are theirs, of which
-    nothing is known here (no facts). A panel that is an AgentEval list says so too."""
+    """The endpoints are AgentGym's own servers: where their numbers mean other tasks, nothing is known of
+    them here (no facts). A panel that is an AgentEval list says so too."""
     token: str | None = None
     """The environment variable that holds the servers' bearer token."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers for the servers: name to the environment variable that holds the value."""
     keep_sessions: bool = False
     """Reset the servers' sessions for the next episode rather than close them; for servers that take long to create
-    one, as SciWorld's, which answers less alike in a session that was used before."""
+    one, and may answer less alike in one that was used before."""
     place: Place | None = None
     """Where its sessions live on this machine: `inline`, `thread` or `process`; as the environment says if null."""
     processes: int = 0

@@ -70,6 +70,7 @@ class Dialect:
         tasks: indices of the tasks that the original server knows.
         task_if_none: the task that ``/reset`` starts if it names none; None if it has to name one.
         looks_at_all: whether ``/observation`` answers with everything known instead of the text alone.
+        alike: what makes several servers begin a task alike.
         words: route, if any, that answers with the possible actions, spaces taken out.
     """
 
@@ -97,6 +98,7 @@ class Dialect:
     tasks: range | None = None
     task_if_none: int | None = None
     looks_at_all: bool = False
+    alike: str = "start all of them with the same settings and the same data"
     words: str | None = None
 
     def read_created(self, answer: Any) -> int | str:

@@ -510,7 +510,7 @@ def test_the_environment_of_records_can_be_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(Path("a.json"), {"example_id": 3, "prompt": [ASKED], "completion": [answer()], "reward": 1.0})
     assert main(["traj", "import", "a.json", "--to", "a.parquet"]) == 2
-    assert "name it, as in --environment maze" in capsys.readouterr().err
+    assert "name it by --environment" in capsys.readouterr().err
     assert main(["traj", "import", "a.json", "--to", "a.parquet", "--environment", "maze"]) == 0
     assert [trajectory.task for trajectory in store.read(["a.parquet"])] == [Task("maze", 3)]
     assert main(["traj", "import", "a.json", "--to", "b.parquet", "--environment", "mazes"]) == 0

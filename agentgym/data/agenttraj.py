@@ -16,10 +16,10 @@ or messages); `messages.py` reads a message in any spelling. What a record becom
   whatever the reward, if the record's ``stop`` says that the episode was cut off by a failure; one that says nothing
   counts as ``DONE``.
 - `version` and `policy` are ``agenttraj`` unless the record says otherwise: the index counts in the original
-  environment, where the same number may mean another problem than in ours (TextCraft).
-- An item id that names no index, as those of ALFWorld's training set, is kept as `item`; the index is then a negative
-  number made of the id, the same on every machine, which no environment has. A record without an id is called after
-  its place in its file.
+  environment, where the same number may mean another problem than in ours (`EnvSpec.renumbered`).
+- An item id that names no index (`EnvSpec.item_ids`) is kept as `item`; the index is then a negative number made of
+  the id, the same on every machine, which no environment has. A record without an id is called after its place in its
+  file.
 - Other fields of a record are not kept; which ones they are is reported.
 
 - Where a record declares ``tools`` and calls one of them, they were offered as data, and the trajectory holds calls as
@@ -41,7 +41,7 @@ from agentgym.data.conversation import LISTS, PAIRS, READ, Conversation, read_co
 from agentgym.data.marks import marks_of
 from agentgym.data.messages import check_whole, says
 from agentgym.data.scores import check_score
-from agentgym.itemids import ItemId, read_item_id
+from agentgym.itemids import ItemId, read_item_id, without_collection
 from envpool import EnvSpec, environments, get_spec
 from envpool.errors import MalformedAction, did_you_mean
 from envpool.formats import FORMATS, REACT, ActionFormat, format_for
@@ -59,9 +59,8 @@ ITEM_IDS = ("item_id", "id", "task_id", "example_id", "instance_id", "uid", "ind
 
 _OWN = frozenset({"environment", "policy", "version", "stop", "error", "reward", "success", "weight", "mask"})
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z][a-z0-9]*)*")
-_COLLECTION = r"(?:lmrlgym_|tool_)?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
-_FILE_NAME = re.compile(rf"{_COLLECTION}({_NAME.pattern})[_-](?:train|test|eval|traj)(?![a-z]).*")
+_FILE_NAME = re.compile(rf"({_NAME.pattern})[_-](?:train|test|eval|traj)(?![a-z]).*")
 REASONING = re.compile(r"<think>\n(.*?)\n</think>\n\n(.*)", re.DOTALL)
 
 
@@ -137,7 +136,7 @@ def _not_read(record: Mapping[str, Any], item_id: str) -> Iterator[str]:
 
 
 def task_of(item_id: object, environment: str | None = None, otherwise: str | None = None) -> tuple[Task, str | None]:
-    """Reads an item id: ``textcraft_50`` is task 50 of `textcraft`, ``lmrlgym_maze_19`` task 19 of `maze`.
+    """Reads an item id: ``NAME_50`` is task 50 of an environment, and so is ``COLLECTION_NAME_50``.
 
     Args:
         item_id: a text or a number.
@@ -168,7 +167,7 @@ def task_of(item_id: object, environment: str | None = None, otherwise: str | No
     if name is None:
         raise ValueError(
             f"item_id {item_id[:60]!r} does not tell the environment, and neither does the file's name: "
-            "name it, as in --environment maze"
+            "name it by --environment"
         )
     check_environment(name)
     if _NUMBER.fullmatch(item_id):
@@ -212,7 +211,7 @@ def check_environment(name: str) -> str:
 
 def environment_in(file_name: str) -> str | None:
     """The environment that a file is named after, as in ``alfworld_train.json``; None if it is after none."""
-    stem = re.sub(f"^{_COLLECTION}", "", file_name.split(".")[0].lower())
+    stem = without_collection(file_name.split(".")[0].lower())
     known = [name for name in environments() if re.match(rf"{re.escape(name)}(?![a-z0-9])", stem)]
     if known:
         return max(known, key=len)

@@ -214,7 +214,7 @@ def measure(trajectories: Iterable[Trajectory], specs: Mapping[str, EnvSpec]) ->
 def scaled(score: float, spec: EnvSpec) -> float:
     """A score from 0, that of a player that does nothing, to 1, the highest.
 
-    It is negative for a score below the one before the first action, as it can be in SciWorld.
+    It is negative for a score below the one before the first action.
     """
     low, high = spec.score_range
     start = low if spec.initial_score == high else spec.initial_score

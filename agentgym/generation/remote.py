@@ -304,7 +304,7 @@ class _TellingPolicy(RemotePolicy):
 
 
 def request_seed(*key: int | str) -> int:
-    """A seed from what names a request, as in ``request_seed(seed, "maze_3", 0, 2)``; fits in 31 bits."""
+    """A seed from what names a request, as in ``request_seed(seed, "textcraft_3", 0, 2)``; fits in 31 bits."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, key)).encode()).digest()[:4], "big") >> 1
 
 

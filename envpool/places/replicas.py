@@ -27,7 +27,7 @@ COMPARE_SECONDS = 30.0
 
 NOT_ALIKE = (
     "%s: %s and %s begin task %d differently: they are not replicas. Results depend on which of them plays a task, and "
-    "what is lost on one cannot be played again on the other; AgentGym's TextCraft servers need the same PYTHONHASHSEED"
+    "what is lost on one cannot be played again on the other; %s"
 )
 
 _compared: set[tuple[str, ...]] = set()
@@ -110,7 +110,7 @@ class Replicas:
                             begins.setdefault(first, server)
                     if len(begins) > 1:
                         one, other, *_ = (server.caller.address for server in begins.values())
-                        logger.warning(NOT_ALIKE, spec.name, one, other, index)
+                        logger.warning(NOT_ALIKE, spec.name, one, other, index, spec.dialect.alike)
                         return
         finally:
             self._comparing.set()

@@ -25,7 +25,7 @@ START_SECONDS = 60.0
 class LiveServer(FaultProxy):
     """Serves an environment over HTTP, in a thread of its own.
 
-    Use it as ``async with LiveServer("maze") as server:`` and speak to `server.url`, which is that of the proxy: it can
+    Use it as ``async with LiveServer("textcraft") as server:`` and speak to `server.url`, that of the proxy: it can
     spoil requests, be killed and be revived, while the sessions stay.
 
     Args:

@@ -82,7 +82,9 @@ SPEC = EnvSpec(
     place=Place.INLINE,
     writing=Writing(signs=",", lines=False),
     tools=TOOLS,
-    dialect=Dialect(create={}, closes=True, tasks=range(544), task_if_none=0),
+    dialect=Dialect(
+        create={}, closes=True, tasks=range(544), task_if_none=0, alike="start all of them with the same PYTHONHASHSEED"
+    ),
     goal=goal_after(r"Goal: (.+)"),
     difficulty="depth",
     renumbered="the original counts its goals in an order of its own",
