@@ -158,7 +158,7 @@ def _configured(words: Sequence[str]) -> list[EnvSpec]:
     for word in words:
         name, dot, option = word.partition(".")
         if not dot or "=" in name:
-            raise UsageError(f"--option {word!r} is not written NAME.OPTION=VALUE, as in words.words=my_words.txt")
+            raise UsageError(f"--option {word!r} is not written NAME.OPTION=VALUE, as in my_env.words=my_words.txt")
         found.setdefault(name, []).append(option)
     return [spec_by_words(name, options) for name, options in found.items()]
 

@@ -29,7 +29,7 @@ def _add_trust(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    what = "an option of an environment, as in words.words=my_words.txt; in a recipe environments.NAME.options"
+    what = "an option of an environment, as in my_env.words=my_words.txt; in a recipe environments.NAME.options"
     parser.add_argument("--option", dest="options", metavar="NAME.OPTION=VALUE", action="append", default=[], help=what)
 
 

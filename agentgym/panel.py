@@ -22,9 +22,9 @@ from typing import Any
 from agentgym.errors import DataError
 from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
-from envpool.calls import Toolbox
 from envpool.errors import did_you_mean
 from envpool.options import mark_of
+from envpool.places.actions import as_text
 from envpool.registry import is_installed, shipped
 
 GOLDENS = 8
@@ -263,7 +263,7 @@ def _golden(spec: EnvSpec, world: Any, index: int) -> Golden:
     actions, observations, score = [], [], spec.initial_score
     for _, (_, action) in zip(range(spec.max_turns), spec.expert(world), strict=False):
         step = world.step(action)
-        actions.append(action if isinstance(action, str) else Toolbox.of(spec).text(action))
+        actions.append(as_text(spec, action))
         observations.append(hash_of(step.observation))
         score = step.score
         if step.done:

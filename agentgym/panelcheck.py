@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from agentgym.itemids import read_item_id
 from agentgym.panel import Golden, Panel, Part, hash_of, packages_of
 from envpool import EnvSpec, get_spec
-from envpool.calls import Toolbox
+from envpool.places.actions import as_taken
 
 T = TypeVar("T")
 
@@ -135,9 +135,8 @@ def _replayed(spec: EnvSpec, world: Any, golden: Golden) -> Iterator[Difference]
         yield Difference(spec.name, golden.item_id, "first observation", "some", cause)
         return
     score = spec.initial_score
-    taken = Toolbox.of(spec).call if spec.takes_calls else str
     for turn, (action, expected) in enumerate(zip(golden.actions, golden.observations, strict=True), start=1):
-        step, cause = _answer(partial(world.step, taken(action)))
+        step, cause = _answer(partial(world.step, as_taken(spec, action)))
         found = cause if step is None else hash_of(step.observation)
         if step is None or found != expected:
             yield Difference(spec.name, golden.item_id, f"turn {turn}", expected, found)

@@ -10,7 +10,7 @@
                 function_calling, code_as_action, native (syntaxes are the models' own); thoughts and objects find what
                 is private and what is JSON in an answer
     policy      who answers: protocol, functions, experts; random_policy is the floor
-    session     one live instance of an environment; transports/ says where it lives, replay brings it back
+    session     one live instance of an environment; places/ says where it lives, replay brings it back
     dialects    how AgentGym's servers speak; server/ is such a server
     episode     one episode: the one place where failure becomes data
     pool        many episodes at once

@@ -625,7 +625,7 @@ def test_a_worker_that_hangs_is_ended_and_the_sessions_beside_are_lost_not_blame
 def test_workers_that_cannot_start_say_why_in_one_line(odd):
     async def main(environment, imports):
         spec = replace(get_spec("maze"), name=environment, make=type("Made", (), {"__module__": imports[0]}))
-        async with served(spec, ProcessHost(spec, 2)) as client:
+        async with served(spec, ProcessHost(spec, 2, imports=imports)) as client:
             await client.sessions.try_out()
 
     with pytest.raises(EnvPoolError, match=r"a worker could not start: unknown environment 'od'.* did you mean 'odd'"):
@@ -871,6 +871,8 @@ def test_other_addresses_than_loopback_need_a_token(monkeypatch):
     ("options", "complaint"),
     [
         ({"workers": 0}, "--workers 0"),
+        ({"workers": 2, "place": "thread"}, "--workers 2 is for --place process"),
+        ({"place": "thred"}, "did you mean 'thread'"),
         ({"idle_seconds": math.nan}, "--idle-seconds nan"),
         ({"step_seconds": -1.0, "workers": 2}, "--step-seconds -1"),
         ({"port": 70_000}, "cannot listen on 127.0.0.1, port 70000"),

@@ -105,7 +105,7 @@ class Worker:
         self._bell, self._ring = os.pipe()
         self._sent: deque[_Asked] = deque()  # this and what follows is the thread's
         self._lines: deque[bytes] = deque()
-        self._rest = bytearray()
+        self._rest, self._ahead = bytearray(), 0
         self._base = 0  # megabytes that it held before its first environment
         self._since = self._looked = time.monotonic()  # the oldest call has had its turn; its memory was looked at
         self._poll = select.poll()
@@ -146,6 +146,8 @@ class Worker:
         """Kills the process and all that it started; those who wait are told why."""
         with self._lock:
             self._cause = self._cause or cause
+            if self._process.returncode is not None:  # another process may have its id by now
+                return
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -156,22 +158,29 @@ class Worker:
 
     def _drive(self) -> None:
         """Writes calls and reads answers until there are no more."""
+        why = _lost("its worker process ended")
         try:
             self._serve()
-            self._in.close()  # it closes its environments and ends
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE_SECONDS + 1)
-            self._end(_lost("its worker process ended"))
+            self._in.close()  # it closes its environments and ends, and with it its output
+            self._poll.unregister(self._bell)
+            self._poll.poll(1000 * (GRACE_SECONDS + 1))
         except _Ended as ended:
-            self._end(ended.make)
+            why = ended.make
+        except ValueError:
+            why = _lost("its worker process said what cannot be read")
+        finally:
+            self._end(why)
 
     def _serve(self) -> None:
         self._start()
         while not (self._leaving and not self.busy):
             self._write()
             if (line := self._line(self._sent[0].seconds if self._sent else math.inf)) is not None:
-                _settle(self._sent.popleft(), json.loads(line))
+                said = json.loads(line)
+                asked = self._sent.popleft()
+                self._ahead -= len(asked.line)
                 self._since = time.monotonic()
+                _settle(asked, said)
 
     def _start(self) -> None:
         while (line := self._line(START_SECONDS)) is None:
@@ -183,11 +192,12 @@ class Worker:
 
     def _write(self) -> None:
         """Writes the call that has its turn, and those after it that a pipe holds."""
-        while self._new and (not self._sent or sum(len(one.line) for one in (*self._sent, self._new[0])) <= AHEAD):
+        while self._new and (not self._sent or self._ahead + len(self._new[0].line) <= AHEAD):
             if not self._sent:
                 self._since = time.monotonic()
-            self._sent.append(self._new.popleft())
-            rest = memoryview(self._sent[-1].line)
+            self._sent.append(self._new[0])
+            rest = memoryview(self._new.popleft().line)
+            self._ahead += len(rest)
             try:
                 while rest:
                     rest = rest[os.write(self._in.fileno(), rest) :]

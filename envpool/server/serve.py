@@ -143,6 +143,8 @@ def serve(
     token = None if uds else _token()
     if not (uds or token or _is_loopback(host)):
         raise EnvPoolError(f"{host} can be reached from elsewhere: put a secret token into the variable {TOKEN}")
+    if workers > 1 and place not in (None, Place.PROCESS):
+        raise EnvPoolError(f"--workers {workers} is for --place process: leave one of them out")
     import_modules(imports)
     spec = spec_by_words(environment, options)
     chosen = Place.PROCESS if place is None and workers > 1 else place and read_place(place)
