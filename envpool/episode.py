@@ -210,7 +210,9 @@ def _read_answer(completion: Completion, rules: Rules) -> Parsed:
     try:
         if completion.cut and not _ends_itself(parsed, completion.text, rules.format):
             raise MalformedAction(CUT)
-        for text in parsed.texts or (parsed.action,):
+        if not parsed.texts:
+            rules.spec.check_length(parsed.action)
+        for text in parsed.texts:
             rules.spec.check_length(text)
     except MalformedAction as malformed:
         raise refused(malformed, parsed.calls) from None
