@@ -10,7 +10,7 @@ from agentgym.catalogue import show_environment
 from agentgym.data.instructions import instructions
 from agentgym.panel import make_panel
 from agentgym.panelcheck import verify
-from envpool import Call, EnvPoolError, EnvSpec, Split, Step, Task, register, tool
+from envpool import Call, EnvSpec, Split, Step, Task, register, tool
 from envpool.calls import Toolbox
 from envpool.direct import directly
 from envpool.errors import EnvironmentFailed
@@ -80,7 +80,8 @@ def test_instructions_panels_and_the_catalogue_know_an_environment_of_asyncio(sp
     assert verify(panel, lambda: None).differences == []
     show_environment("counter")
     shown = capsys.readouterr().out
-    assert "count(by: int = 1): counts" in shown and "count with Action Input: {...}" in shown
+    assert "count(by: int = 1): counts" in shown
+    assert "count with Action Input: {...}" in shown
     assert "Count 1 of 0." in shown
 
 
@@ -96,4 +97,4 @@ def test_an_environment_called_directly_is_closed_and_what_it_raises_is_one_line
         directly(spec) as live,
     ):
         live.call("reset", 5)
-    assert isinstance(failed.value, EnvPoolError) and live.environment.closed
+    assert live.environment.closed
