@@ -91,9 +91,7 @@ def test_an_environment_called_directly_is_closed_and_what_it_raises_is_one_line
         assert live.call("step", 'count with Action Input: {"by": 1}').done
     assert live.environment.closed
     with (
-        pytest.raises(
-            EnvironmentFailed, match="counter: reset: OSError: no pen: look with `envpool check counter`"
-        ) as failed,
+        pytest.raises(EnvironmentFailed, match="counter: reset: OSError: no pen: look with `envpool check counter`"),
         directly(spec) as live,
     ):
         live.call("reset", 5)
