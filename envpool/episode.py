@@ -174,34 +174,45 @@ async def _take_turn(
         record.turns.append(correction)
         return False
     texts = parsed.texts or (parsed.action,)
-    sent: Sequence[Action] = parsed.calls if parsed.calls and rules.spec.takes_calls else texts
     steps: list[Step] = []
-    seconds = 0.0
-    for number, action in enumerate(sent[: rules.max_turns - record.actions], start=1):
-        started = trio.current_time()
-        where = place if len(sent) == 1 else f"{place}, call {number}"
-        steps.append(_checked(await _ask_environment(where, rules, session.step, action), where, read_step))
-        seconds += trio.current_time() - started
-        rules.recorder.turn(trio.current_time() - started)
-        record.score = steps[-1].score
-        record.actions += 1
-        if steps[-1].done:
-            break
-    results = tuple(step.observation for step in steps)
-    record.turns.append(
-        Turn(
-            completion,
-            "\n".join(texts[: len(steps)]),
-            "\n\n".join(results),
-            record.score,
-            policy_seconds=policy_seconds,
-            environment_seconds=seconds,
-            calls=parsed.calls,
-            results=results if len(results) > 1 else (),
-            info=steps[-1].info,
-        )
-    )
+    started = trio.current_time()
+    try:
+        await _carry_out(place, parsed.calls if rules.spec.takes_calls else texts, steps, record, session, rules)
+    finally:
+        if steps:  # also if one of several calls failed: those before it happened
+            seconds = trio.current_time() - started
+            record.turns.append(_turn(completion, parsed, texts, steps, policy_seconds, seconds))
     return steps[-1].done
+
+
+async def _carry_out(
+    place: str, actions: Sequence[Action], steps: list[Step], record: _Record, session: Session, rules: Rules
+) -> None:
+    """Takes one action after the other until one ends the episode or there is no turn left; fills `steps`."""
+    several = len(actions) > 1
+    for number, action in enumerate(actions, start=1):
+        where = f"{place}, call {number}" if several else place
+        started = trio.current_time()
+        step = _checked(await _ask_environment(where, rules, session.step, action), where, read_step)
+        rules.recorder.turn(trio.current_time() - started)
+        steps.append(step)
+        record.score = step.score
+        record.actions += 1
+        if step.done or record.actions == rules.max_turns:
+            return
+
+
+def _turn(
+    completion: Completion, parsed: Parsed, texts: Sequence[str], steps: Sequence[Step], waited: float, seconds: float
+) -> Turn:
+    """The record of an answer whose actions, or the first of them, were carried out."""
+    last = steps[-1]
+    if len(steps) == 1:
+        action, observation, results = texts[0], last.observation, ()
+    else:
+        results = tuple(step.observation for step in steps)
+        action, observation = "\n".join(texts[: len(steps)]), "\n\n".join(results)
+    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, last.info)
 
 
 def _read_answer(completion: Completion, rules: Rules) -> Parsed:

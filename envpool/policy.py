@@ -22,7 +22,7 @@ from envpool.errors import EnvPoolError, PolicyFailed
 from envpool.formats import ActionFormat
 from envpool.session import Session
 from envpool.spec import EnvSpec
-from envpool.types import Action, Completion, Message, Schema, Task, Turn, conversation
+from envpool.types import Action, Completion, Message, Schema, Task, Turn, conversation, exchange, opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +216,15 @@ class _FunctionActor:
     def __init__(self, answer: Callable[[Sequence[Message]], Awaitable[object]], episode: Episode) -> None:
         self._answer = answer
         self._episode = episode
+        self._conversation = opening(episode.prompt, episode.observation, episode.tools)
+        self._read = 0  # turns that are in the conversation
 
     async def act(self, observation: str) -> Completion:
-        text = await self._answer(tuple(self._episode.messages))
+        turns = self._episode.turns
+        while self._read < len(turns):
+            self._conversation += exchange(turns[self._read], self._episode.tools)
+            self._read += 1
+        text = await self._answer(tuple(self._conversation))
         if not isinstance(text, str):
             raise PolicyFailed("act", f"expected the answer as str, got {type(text).__name__}")
         return Completion(text)

@@ -24,7 +24,9 @@ __all__ = [
     "Trajectory",
     "Turn",
     "conversation",
+    "exchange",
     "first_message",
+    "opening",
 ]
 
 Info = Mapping[str, int | float | str]
@@ -238,17 +240,26 @@ def conversation(prompt: str, observation: str, turns: Sequence[Turn], tools: Se
         turns: the turns so far.
         tools: the tools that are offered as data.
     """
-    if not tools:
-        messages = [Message("user", first_message(prompt, observation))]
-        for turn in turns:
-            messages += [Message("assistant", turn.completion.text), Message("user", turn.observation)]
-        return messages
-    messages = [*([Message("system", prompt)] if prompt else []), Message("user", observation)]
+    messages = opening(prompt, observation, tools)
     for turn in turns:
-        text = turn.completion.text
-        said = split(text, tools).said if turn.calls else text
-        messages += [Message("assistant", said, turn.calls), *turn.replies]
+        messages += exchange(turn, tools)
     return messages
+
+
+def opening(prompt: str, observation: str, tools: Sequence[Schema]) -> list[Message]:
+    """The messages before the first answer of a `conversation`."""
+    if not tools:
+        return [Message("user", first_message(prompt, observation))]
+    return [*([Message("system", prompt)] if prompt else []), Message("user", observation)]
+
+
+def exchange(turn: Turn, tools: Sequence[Schema]) -> list[Message]:
+    """The messages that a turn adds to a `conversation`: the answer, and what it was answered."""
+    text = turn.completion.text
+    if not tools:
+        return [Message("assistant", text), Message("user", turn.observation)]
+    said = split(text, tools).said if turn.calls else text
+    return [Message("assistant", said, turn.calls), *turn.replies]
 
 
 def first_message(prompt: str, observation: str) -> str:
