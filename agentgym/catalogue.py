@@ -58,7 +58,7 @@ def show_environment(name: str, console: Console | None = None) -> None:
         f" {'has an' if spec.expert else 'no'} expert",
         "facts for `where`:\n" + "\n".join(facts),
         "options for `environments.NAME.options`:\n" + "\n".join(options),
-        "tools:\n" + _indented(_tools(spec)),
+        "tools:\n" + _indented(Toolbox.of(spec).forms),
         "instructions (prompt: full):\n" + _indented(f"{spec.instructions}\n\n{REACT.instructions}"),
         "instructions (prompt: brief):\n" + _indented(spec.brief),
     ]
@@ -69,15 +69,6 @@ def show_environment(name: str, console: Console | None = None) -> None:
     with directly(spec) as live:
         parts.append(f"task {first} begins:\n" + _indented(live.call("reset", first)))
     console.print("\n\n".join(parts), markup=False, highlight=False, soft_wrap=True)
-
-
-def _tools(spec: EnvSpec) -> str:
-    """Returns a line for each tool: how it is called, and how its action is written as text."""
-    toolbox = Toolbox.of(spec)
-    return "\n".join(
-        f"{toolbox.signature(tool.name)}: {tool.summary}\n  as text: {tool.text.replace('{**}', '{...}')}"
-        for tool in toolbox.tools
-    )
 
 
 def _console() -> Console:

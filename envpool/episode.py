@@ -212,7 +212,8 @@ def _turn(
     else:
         results = tuple(step.observation for step in steps)
         action, observation = "\n".join(texts[: len(steps)]), "\n\n".join(results)
-    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, last.info)
+    info = {name: value for step in steps for name, value in step.info.items()}
+    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, info)
 
 
 def _read_answer(completion: Completion, rules: Rules) -> Parsed:

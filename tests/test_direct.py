@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from agentgym.data.instructions import instructions
 from agentgym.panel import make_panel
 from agentgym.panelcheck import verify
 from envpool import Call, EnvSpec, Split, Step, Task, register, tool
+from envpool.__main__ import main
 from envpool.calls import Toolbox
 from envpool.direct import directly
 from envpool.errors import EnvironmentFailed
@@ -81,7 +83,7 @@ def test_instructions_panels_and_the_catalogue_know_an_environment_of_asyncio(sp
     show_environment("counter")
     shown = capsys.readouterr().out
     assert "count(by: int = 1): counts" in shown
-    assert "count with Action Input: {...}" in shown
+    assert "count with Action Input: {...}\n" in shown
     assert "Count 1 of 0." in shown
 
 
@@ -96,3 +98,12 @@ def test_an_environment_called_directly_is_closed_and_what_it_raises_is_one_line
     ):
         live.call("reset", 5)
     assert live.environment.closed
+
+
+def test_who_plays_by_hand_is_told_how_calls_are_written(spec, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("count with Action Input: {}\n"))
+    assert main(["play", "counter", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "count with Action Input: {...}\n  count(by: int = 1): counts\n" in shown
+    assert "Thought:" not in shown  # lines that are typed have none
+    assert "success True" in shown
