@@ -195,7 +195,8 @@ def _turn(completion: Completion, parsed: Parsed, steps: Sequence[Step], waited:
     if len(steps) > 1:
         results = tuple(step.observation for step in steps)
         observation = "\n\n".join(results)
-    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, last.info)
+    info = {name: value for step in steps for name, value in step.info.items()}
+    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, info)
 
 
 def _read_answer(completion: Completion, rules: Rules) -> Parsed:

@@ -333,7 +333,8 @@ class Files:
     def step(self, action: Call) -> Step:
         self._given += 1
         said = json.dumps([action.tool, dict(action.arguments)], ensure_ascii=False)
-        return Step(said, 0.0, done=False, info={"given": self._given, "part": 0.5, "last": action.tool})
+        besides = {"given": self._given, "part": 0.5, "last": action.tool}
+        return Step(said, 0.0, done=False, info=besides | ({"named": 1} if action.arguments["name"] == "7" else {}))
 
     def available_actions(self) -> list[str]:
         return []
@@ -362,14 +363,14 @@ FILES = register(
 
 def test_an_environment_that_takes_calls_is_given_them_as_they_were_meant_and_what_it_says_besides_is_kept():
     given = {"name": 'a "b"\n\u2028é', "lines": ["", "</tool_call>", "\n"], "meta": {"x": 10**20, "y": None}}
-    answer = HERMES.write("Both.", [Call("write", given), Call("write", {"name": "7", "lines": []})])
+    answer = HERMES.write("Both.", [Call("write", {"name": "7", "lines": []}), Call("write", given)])
     (trajectory,) = collect(EnvPool(format="native"), [Task(FILES.name, 0)], lambda conversation: answer)
     first, second = trajectory.turns  # of three actions
     assert [json.loads(result) for result in first.results] == [
-        ["write", given],
         ["write", {"name": "7", "lines": []}],
+        ["write", given],
     ]
-    assert first.info == {"given": 2, "part": 0.5, "last": "write"}
+    assert first.info == {"given": 2, "part": 0.5, "last": "write", "named": 1}  # "named" is of the first call
     assert (second.results, second.info["given"], len(second.calls)) == ((), 3, 2)
     assert "act" not in [one["function"]["name"] for one in trajectory.tools]
 
