@@ -40,6 +40,7 @@ from envpool.errors import did_you_mean
 from envpool.imports import import_modules
 from envpool.options import OptionError
 from envpool.places.endpoint import Endpoint
+from envpool.places.inline import Inline
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -258,6 +259,8 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
             elif spec.extra is not None and (settings.expert or not settings.endpoints):
                 with directly(spec):
                     pass  # it can be built: that is all
+            if settings.place == Place.inline and not settings.endpoints:
+                Inline(spec).close()  # which tells what cannot live there
         except OptionError as error:
             for option, text in error.complaints:
                 yield Complaint(f"{key}.options.{option}" if option else f"{key}.options", text)

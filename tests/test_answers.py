@@ -153,6 +153,11 @@ HELPS: dict[str, tuple[Why, Asked, str]] = {
         Asked(served=True, full=True),
         "set another format, as in format=function_calling",
     ),
+    "a server, native": (
+        Why.UNREADABLE,
+        Asked(served=True, full=True, native=True),
+        "set another format, as in format=react",
+    ),
     "a server's tools": (Why.SEVERAL, Asked(served=True), "one call of a tool at a time in model.endpoint.options"),
 }
 """What helps whom: nobody is told to set what is set, what is passed over, or to teach what cannot learn."""

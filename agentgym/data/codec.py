@@ -73,6 +73,15 @@ class Codec:
         """
         return ToolCodec(self._tokenizer)
 
+    def _tools_for(self, trajectory: Trajectory) -> ToolCodec:
+        try:
+            return self.with_tools
+        except ModelError as error:
+            raise ModelError(
+                f"{trajectory.item_id} holds calls of tools as data, which this model cannot write: leave such data "
+                f"out, or choose a model that can ({error})"
+            ) from error
+
     def transcript(self, tools: Sequence[Schema] = ()) -> TextTranscript:
         """Starts an empty conversation.
 
@@ -101,7 +110,7 @@ class Codec:
             ModelError: tools are offered as data in it, and the chat template cannot offer them.
         """
         if trajectory.tools:
-            return self.with_tools.encode(trajectory, limit)
+            return self._tools_for(trajectory).encode(trajectory, limit)
         transcript = self.transcript()
         kept = length = 0
         for message, turn in zip(trajectory.messages[::2], trajectory.turns, strict=False):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agentgym.settings import Prompt
+from agentgym.settings import FormatName, Prompt
 from envpool import EnvSpec, Trajectory, Turn
 from envpool.errors import MalformedAction
 from envpool.formats import FORMATS, ActionFormat, format_for
@@ -222,12 +222,14 @@ class Asked:
         learned: whether it has learned here how answers are written.
         own: whether it is asked as it was taught, which goes before what the recipe says.
         full: whether its prompt holds all of an environment's instructions.
+        native: whether tools are offered to it as data.
     """
 
     served: bool = False
     learned: bool = False
     own: bool = False
     full: bool = False
+    native: bool = False
 
     def setting(self, text: str) -> str:
         """A setting that changes how it is asked, with what else that takes."""
@@ -237,7 +239,11 @@ class Asked:
     def by(cls, recipe: Mapping[str, Any]) -> Asked:
         """As a resolved recipe says."""
         endpoint = recipe.get("model", {}).get("endpoint")
-        return cls(served=bool(endpoint) and not endpoint.get("tokens"), full=recipe.get("prompt") == Prompt.full)
+        return cls(
+            served=bool(endpoint) and not endpoint.get("tokens"),
+            full=recipe.get("prompt") == Prompt.full,
+            native=recipe.get("format") == FormatName.native,
+        )
 
 
 HERE = Asked()
@@ -322,5 +328,6 @@ def _lesson(asked: Asked) -> str:
     if asked.learned:
         return "teach it for longer (bc.steps) or by more expert episodes"
     if asked.served:
-        return "set another format, as in format=function_calling" if asked.full else "set prompt=full"
+        other = "react" if asked.native else "function_calling"
+        return f"set another format, as in format={other}" if asked.full else "set prompt=full"
     return "teach it by expert episodes first" + ("" if asked.full else ", or set prompt=full")

@@ -328,7 +328,8 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument("--port", type=int, default=PORT, help=f"0 for a free one (default: {PORT})")
     command.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
     command.add_argument("--workers", type=int, default=1, help="processes for the environments, if they live in any")
-    command.add_argument("--place", choices=list(Place), help="where they live (default: as the environment says)")
+    places = [str(place) for place in Place]
+    command.add_argument("--place", choices=places, help="where they live (default: as the environment says)")
     command.add_argument("--max-sessions", type=int, default=MAX_SESSIONS, help=f"default: {MAX_SESSIONS}")
     command.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="unused for longer: closed")
     command.add_argument("--step-seconds", type=float, default=STEP_SECONDS, help="time limit of one call")

@@ -84,6 +84,8 @@ def scan_tool_call(text: str, place: int, types: Types) -> tuple[list[Call], int
     elif name := _GLM_NAME.match(text, place):
         arguments, end = _glm_arguments(text, name.end(), types.get(name[1], {}))
         found = [Call(name[1], arguments)]
+    elif text.startswith("<tool_call>", place):
+        raise MalformedAction("You opened <tool_call> twice: close each call with </tool_call> before the next.")
     else:
         raise MalformedAction(
             'Write a call as {"name": ..., "arguments": {...}} between <tool_call> and </tool_call>, '
