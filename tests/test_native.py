@@ -200,6 +200,9 @@ def test_arguments_without_quotes_are_what_the_schema_says():
         ('<|tool_call>call:find{query:<|"|>te', 'close it with <|"|>'),
         ("<|channel|>commentary to=functions.find<|message|>tea", "Write the arguments of a call as a JSON object"),
         (f"{AS_HERMES}\n<tool_response>\nfound\n</tool_response>\n{AS_HERMES}", INVENTED),
+        (f"<tool_response>\n{AS_HERMES}\n</tool_response>\n{AS_HERMES}", INVENTED),
+        (f"[TOOL_RESULTS]{AS_HERMES}[/TOOL_RESULTS]", INVENTED),
+        (f"{AS_HERMES}\n<think>or {AS_HERMES}", "thoughts do not end"),
         ('{"name": "find", "arguments": {}} or {"name": "go", "arguments": {}}', "with nothing in between"),
     ],
 )  # fmt: skip
