@@ -6,7 +6,8 @@
     fit            the method on one page; evaluate: playing without learning; compare: runs against each other
     workers        processes that play and learn beside the main one
     learn, play    the two kinds of work; selection: what exploration is learned from; runfolder: what lies where
-    models         a model and its tokenizer; LoRA; strategies: training on several devices; manner: how it was taught
+    models         a model and its tokenizer; codecs: through which codec it speaks; LoRA;
+                   strategies: training on several devices; manner: how it was taught
     data/          codec (turns to tokens and back), packing, datamodule, store (Parquet)
     modules/       the LightningModules that learn: AgentModule and what is made of it
     generation/    a policy that is a model in this process: engine, sampling

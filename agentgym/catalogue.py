@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from envpool import EnvSpec, MissingExtra, Split, environments, get_spec
+from envpool.calls import Toolbox
+from envpool.direct import directly
 from envpool.formats import REACT
 
 SAMPLE = 500
@@ -56,6 +58,7 @@ def show_environment(name: str, console: Console | None = None) -> None:
         f" {'has an' if spec.expert else 'no'} expert",
         "facts for `where`:\n" + "\n".join(facts),
         "options for `environments.NAME.options`:\n" + "\n".join(options),
+        "tools:\n" + _indented(Toolbox.of(spec).forms),
         "instructions (prompt: full):\n" + _indented(f"{spec.instructions}\n\n{REACT.instructions}"),
         "instructions (prompt: brief):\n" + _indented(spec.brief),
     ]
@@ -63,11 +66,8 @@ def show_environment(name: str, console: Console | None = None) -> None:
         console.print("\n\n".join(parts), markup=False, highlight=False, soft_wrap=True)
         return
     first = spec.tasks(Split.TRAIN)[0]
-    environment = spec.build()
-    try:
-        parts.append(f"task {first} begins:\n" + _indented(environment.reset(first)))
-    finally:
-        environment.close()
+    with directly(spec) as live:
+        parts.append(f"task {first} begins:\n" + _indented(live.call("reset", first)))
     console.print("\n\n".join(parts), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -83,7 +83,8 @@ def _ready(spec: EnvSpec) -> str:
     if spec.extra is None:
         return "yes"
     try:
-        spec.build().close()
+        with directly(spec):
+            pass
     except MissingExtra:
         return f"pip install 'agentgym-lightning\\[{spec.extra}]'"
     return f"yes ({spec.extra})"

@@ -35,6 +35,7 @@ from agentgym.settings import (
 )
 from agentgym.values import hints_of
 from envpool import EnvPoolError, EnvSpec, Split, UnknownEnvironment, using
+from envpool.direct import directly
 from envpool.errors import did_you_mean
 from envpool.imports import import_modules
 from envpool.options import OptionError
@@ -255,7 +256,8 @@ def _environments(recipe: Recipe) -> Iterator[Complaint]:
                 text = f"{name} runs behind a server only: give its address, as in [http://127.0.0.1:36001]"
                 yield Complaint(f"{key}.endpoints", text)
             elif spec.extra is not None and (settings.expert or not settings.endpoints):
-                spec.build().close()
+                with directly(spec):
+                    pass  # it can be built: that is all
         except OptionError as error:
             for option, text in error.complaints:
                 yield Complaint(f"{key}.options.{option}" if option else f"{key}.options", text)

@@ -60,8 +60,7 @@ def with_tools(codec: Codec, offers: Sequence[Sequence[Schema]]) -> Codec | Tool
     """
     if not offers:
         return codec
-    for tools in offers:
-        codec.with_tools.opening(tools)
+    codec.with_tools.offer(offers)
     return codec.with_tools
 
 

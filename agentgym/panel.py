@@ -22,9 +22,11 @@ from typing import Any
 from agentgym.errors import DataError
 from agentgym.itemids import ItemId, read_item_id
 from envpool import EnvSpec, Split, Task, UnknownTask, get_spec
+from envpool.direct import directly
 from envpool.errors import did_you_mean
 from envpool.options import mark_of
 from envpool.places.actions import as_text
+from envpool.places.live import Live
 from envpool.registry import is_installed, shipped
 
 GOLDENS = 8
@@ -247,22 +249,19 @@ def _made(spec: EnvSpec, indices: Sequence[int], goldens: int) -> Part:
     ids = [Task(spec.name, index).item_id for index in indices]
     if spec.served:
         return Part(spec.version, dict.fromkeys(ids))
-    world = spec.build()
-    try:
-        begins = {item_id: hash_of(world.reset(index)) for item_id, index in zip(ids, indices, strict=True)}
+    with directly(spec) as live:
+        begins = {item_id: hash_of(live.call("reset", index)) for item_id, index in zip(ids, indices, strict=True)}
         chosen = indices[:goldens] if len(set(begins.values())) > 1 else indices
-        recorded = [_golden(spec, world, index) for index in chosen] if spec.expert else []
-    finally:
-        world.close()
+        recorded = [_golden(spec, live, index) for index in chosen] if spec.expert else []
     return Part(spec.version, begins, packages_of(spec.name), recorded)
 
 
-def _golden(spec: EnvSpec, world: Any, index: int) -> Golden:
+def _golden(spec: EnvSpec, live: Live, index: int) -> Golden:
     assert spec.expert is not None
-    world.reset(index)
+    live.call("reset", index)
     actions, observations, score = [], [], spec.initial_score
-    for _, (_, action) in zip(range(spec.max_turns), spec.expert(world), strict=False):
-        step = world.step(action)
+    for _, (_, action) in zip(range(spec.max_turns), spec.expert(live.environment), strict=False):
+        step = live.call("step", action)
         actions.append(as_text(spec, action))
         observations.append(hash_of(step.observation))
         score = step.score

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agentgym.itemids import read_item_id
 from agentgym.panel import Golden, Panel, Part, hash_of, packages_of
 from envpool import EnvSpec, get_spec
-from envpool.places.actions import as_taken
+from envpool.direct import directly
+from envpool.errors import EnvironmentFailed
+from envpool.places.live import Live
 
 T = TypeVar("T")
 
@@ -113,30 +115,27 @@ def _differences(
 ) -> Iterator[Difference]:
     if not hashed and not goldens:
         return
-    world = spec.build()
-    try:
+    with directly(spec) as live:
         for item_id, expected in hashed.items():
-            begins, cause = _answer(partial(world.reset, _index(item_id)))
+            begins, cause = _answer(partial(live.call, "reset", _index(item_id)))
             found = cause if begins is None else hash_of(begins)
             if found != expected:
                 yield Difference(spec.name, item_id, "first observation", expected, found)
             on_task()
         for golden in goldens:
-            yield from _replayed(spec, world, golden)
+            yield from _replayed(spec, live, golden)
             on_task()
-    finally:
-        world.close()
 
 
-def _replayed(spec: EnvSpec, world: Any, golden: Golden) -> Iterator[Difference]:
+def _replayed(spec: EnvSpec, live: Live, golden: Golden) -> Iterator[Difference]:
     """Plays a golden again, up to the first answer that is another."""
-    begins, cause = _answer(partial(world.reset, _index(golden.item_id)))
+    begins, cause = _answer(partial(live.call, "reset", _index(golden.item_id)))
     if begins is None:
         yield Difference(spec.name, golden.item_id, "first observation", "some", cause)
         return
     score = spec.initial_score
     for turn, (action, expected) in enumerate(zip(golden.actions, golden.observations, strict=True), start=1):
-        step, cause = _answer(partial(world.step, as_taken(spec, action)))
+        step, cause = _answer(partial(live.call, "step", action))
         found = cause if step is None else hash_of(step.observation)
         if step is None or found != expected:
             yield Difference(spec.name, golden.item_id, f"turn {turn}", expected, found)
@@ -156,5 +155,7 @@ def _answer(call: Callable[[], T]) -> tuple[T | None, str]:
     """Returns what the environment answers, or None and in one line why it does not."""
     try:
         return call(), ""
+    except EnvironmentFailed as failed:
+        return None, failed.cause[:80]
     except Exception as error:  # whatever an environment raises with another version of a package is a finding
         return None, " ".join(f"{type(error).__name__}: {error}".split())[:80]

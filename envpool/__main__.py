@@ -22,6 +22,7 @@ from envpool import (
     environments,
     get_spec,
 )
+from envpool.calls import Toolbox
 from envpool.datacommand import add_data_command
 from envpool.imports import add_import_option, import_named
 from envpool.registry import spec_by_words
@@ -91,11 +92,10 @@ def _play(name: str, words: Sequence[str], player: str) -> None:
         )
     spec = spec_by_words(name, [word for word in words if "=" in word])
     task = Task(name, int(numbers[0]) if numbers else spec.tasks(Split.EVAL)[0])
-    pool = EnvPool(specs=[spec])
     if player == "you":
-        trajectory = _by_hand(pool, task, spec)
+        trajectory = _by_hand(task, spec)
     else:
-        (trajectory,) = collect(pool, [task], PLAYERS[player]())
+        (trajectory,) = collect(EnvPool(specs=[spec]), [task], PLAYERS[player]())
         for message in trajectory.messages:
             print(f"[{message.role}]\n{message.text}\n")
     if trajectory.turns:
@@ -105,7 +105,9 @@ def _play(name: str, words: Sequence[str], player: str) -> None:
     print(f"{task.item_id}: {trajectory.stop}, score {trajectory.score}, success {trajectory.success}")
 
 
-def _by_hand(pool: EnvPool, task: Task, spec: EnvSpec) -> Trajectory:
+def _by_hand(task: Task, spec: EnvSpec) -> Trajectory:
+    forms = f"\n\nActions are written so:\n\n{Toolbox.of(spec).forms}" if spec.takes_calls else ""
+    pool = EnvPool(specs=[spec], prompts={spec.name: spec.instructions + forms})
     rules = f"{task.item_id}: write one action a line, Ctrl-C leaves; at most {_turns(spec)}.\n"
 
     async def ask(conversation: Sequence[Message]) -> str:

@@ -11,7 +11,7 @@ from envpool.schemas import Wrong, sample
 from envpool.signatures import Parameter
 from envpool.spec import EnvSpec
 from envpool.templates import Template
-from envpool.tools import ACT, WITH_INPUT, Tool
+from envpool.tools import ACT, ALL, WITH_INPUT, Tool
 from envpool.types import Call, Schema
 
 MOST_TROUBLES = 3
@@ -79,6 +79,14 @@ class Toolbox:
             lines.append(f"- {self.signature(tool.name)}" + (f": {tool.summary}" if tool.summary else ""))
             lines += [f"  - {one.name}: {one.description}" for one in tool.parameters if one.description]
         return "\n".join(lines)
+
+    @property
+    def forms(self) -> str:
+        """Two lines a tool: how its action is written as text; how it is called, and what it does."""
+        return "\n".join(
+            f"{tool.text.replace(f'{{{ALL}}}', '{...}')}\n  {self.signature(tool.name)}: {tool.summary}"
+            for tool in self.tools
+        )
 
     @property
     def example(self) -> Call:

@@ -19,7 +19,7 @@ from envpool.policy import Actor, Episode, Policy
 from envpool.session import Call, Session, Transport, current_call
 from envpool.spec import EnvSpec
 from envpool.statistics import Recorder
-from envpool.types import Action, Completion, Step, StopReason, Task, Trajectory, Turn, first_message
+from envpool.types import Completion, Step, StopReason, Task, Trajectory, Turn, first_message
 
 T = TypeVar("T")
 
@@ -89,17 +89,7 @@ async def run_episode(
     with scope:
         try:
             async with _session(transport, rules, record) as session:
-                episode = Episode(
-                    task,
-                    sample,
-                    rules.spec,
-                    rules.format,
-                    session,
-                    prompt=rules.prompt,
-                    turns=record.turns,
-                    tools=offered(rules.format),
-                )
-                await _play(record, session, episode, policy, rules)
+                await _play(record, session, task, sample, policy, rules)
         except EpisodeFailed as failure:
             rules.recorder.failed(failure)
             record.stop, record.error = StopReason.ERROR, in_one_line(failure)
@@ -138,11 +128,13 @@ class _Record:
     error: str | None = None
 
 
-async def _play(record: _Record, session: Session, episode: Episode, policy: Policy, rules: Rules) -> None:
-    record.observation = _checked(
-        await _ask_environment("reset", rules, session.reset, episode.task.index), "reset", read_text
+async def _play(record: _Record, session: Session, task: Task, sample: int, policy: Policy, rules: Rules) -> None:
+    begins = _checked(await _ask_environment("reset", rules, session.reset, task.index), "reset", read_text)
+    record.observation = begins
+    tools = offered(rules.format)
+    episode = Episode(
+        task, sample, rules.spec, rules.format, session, rules.prompt, begins, turns=record.turns, tools=tools
     )
-    episode = replace(episode, observation=record.observation)
     async with _actor(policy, episode) as actor:
         message = first_message(rules.prompt, record.observation)
         while record.actions < rules.max_turns:
@@ -176,43 +168,35 @@ async def _take_turn(
     texts = parsed.texts or (parsed.action,)
     steps: list[Step] = []
     started = trio.current_time()
+    ended = started
     try:
-        await _carry_out(place, parsed.calls if rules.spec.takes_calls else texts, steps, record, session, rules)
+        for action in (rules.spec.takes_calls and parsed.calls) or texts:
+            where = place if len(texts) == 1 else f"{place}, call {len(steps) + 1}"
+            step = _checked(await _ask_environment(where, rules, session.step, action), where, read_step)
+            before, ended = ended, trio.current_time()
+            rules.recorder.turn(ended - before)
+            steps.append(step)
+            record.score = step.score
+            record.actions += 1
+            if step.done or record.actions == rules.max_turns:
+                break
     finally:
         if steps:  # also if one of several calls failed: those before it happened
-            seconds = trio.current_time() - started
-            record.turns.append(_turn(completion, parsed, texts, steps, policy_seconds, seconds))
+            record.turns.append(_turn(completion, parsed, steps, policy_seconds, ended - started))
     return steps[-1].done
 
 
-async def _carry_out(
-    place: str, actions: Sequence[Action], steps: list[Step], record: _Record, session: Session, rules: Rules
-) -> None:
-    """Takes one action after the other until one ends the episode or there is no turn left; fills `steps`."""
-    several = len(actions) > 1
-    for number, action in enumerate(actions, start=1):
-        where = f"{place}, call {number}" if several else place
-        started = trio.current_time()
-        step = _checked(await _ask_environment(where, rules, session.step, action), where, read_step)
-        rules.recorder.turn(trio.current_time() - started)
-        steps.append(step)
-        record.score = step.score
-        record.actions += 1
-        if step.done or record.actions == rules.max_turns:
-            return
-
-
-def _turn(
-    completion: Completion, parsed: Parsed, texts: Sequence[str], steps: Sequence[Step], waited: float, seconds: float
-) -> Turn:
+def _turn(completion: Completion, parsed: Parsed, steps: Sequence[Step], waited: float, seconds: float) -> Turn:
     """The record of an answer whose actions, or the first of them, were carried out."""
-    last = steps[-1]
-    if len(steps) == 1:
-        action, observation, results = texts[0], last.observation, ()
-    else:
+    last, action, results = steps[-1], parsed.action, tuple[str, ...]()
+    observation = last.observation
+    if len(parsed.texts) > 1:
+        action = "\n".join(parsed.texts[: len(steps)])
+    if len(steps) > 1:
         results = tuple(step.observation for step in steps)
-        action, observation = "\n".join(texts[: len(steps)]), "\n\n".join(results)
-    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, last.info)
+        observation = "\n\n".join(results)
+    info = {name: value for step in steps for name, value in step.info.items()}
+    return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, info)
 
 
 def _read_answer(completion: Completion, rules: Rules) -> Parsed:
@@ -227,7 +211,9 @@ def _read_answer(completion: Completion, rules: Rules) -> Parsed:
     try:
         if completion.cut and not _ends_itself(parsed, completion.text, rules.format):
             raise MalformedAction(CUT)
-        for text in parsed.texts or (parsed.action,):
+        if not parsed.texts:
+            rules.spec.check_length(parsed.action)
+        for text in parsed.texts:
             rules.spec.check_length(text)
     except MalformedAction as malformed:
         raise refused(malformed, parsed.calls) from None

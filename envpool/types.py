@@ -146,7 +146,7 @@ class Turn:
             other.
         results: what each of several calls that were carried out caused; empty if there is at most one, whose result
             is `observation`.
-        info: what the environment said besides, after the last of its actions.
+        info: what the environment said besides; of several actions, the last one that said a name has its value.
 
     Two turns are equal if the same happened in them, however long it took.
     """

@@ -35,7 +35,7 @@ from envpool.places.http import HttpTransport
 from envpool.places.local import LocalTransport
 from envpool.syntaxes import FAMILIES, HERMES, INVENTED, NO_CALL, Family, read, split
 from envpool.syntaxes.gemma import Gemma
-from envpool.syntaxes.tagged import Tagged
+from envpool.syntaxes.tagged import Glm, Tagged
 from envpool.testing import LiveServer
 
 FIND = Call("find", {"query": "tea"})
@@ -90,7 +90,7 @@ def holds(family: Family, calls: Sequence[Call]) -> bool:
     written = json.dumps([dict(call.arguments) for call in calls], ensure_ascii=False)
     if isinstance(family, Gemma):
         return family.quote not in json.loads(json.dumps(written)) and '<|"|>' not in written
-    return not (isinstance(family, Tagged) and "</parameter>" in written)
+    return not (isinstance(family, Tagged | Glm) and ("</parameter>" in written or "</arg_value>" in written))
 
 
 def schemas_of(calls: Sequence[Call]) -> list[dict[str, object]]:
@@ -108,7 +108,7 @@ def schemas_of(calls: Sequence[Call]) -> list[dict[str, object]]:
 @given(said=said, calls=st.lists(calls, min_size=1, max_size=3))
 def test_what_a_family_writes_it_reads_and_so_does_who_knows_all_of_them(family, said, calls):
     assume(holds(family, calls))
-    tools = schemas_of(calls) if isinstance(family, Tagged) else []
+    tools = schemas_of(calls) if isinstance(family, Tagged | Glm) else []
     text = family.write(said, calls)
     assert family.read(text, tools) == (said, tuple(calls))
     assert repr(read(text, tools).calls) == repr(family.read(text, tools).calls)
@@ -135,6 +135,7 @@ AS_HERMES = f'<tool_call>\n{{"name": "find", "arguments": {ARGUMENTS}}}\n</tool_
         ("<tool_call>{'name': 'find', 'arguments': {'query': 'tea',}}</tool_call>", ""),
         ('<tool_call>[{"name": "find", "parameters": {"query": "tea"}}]</tool_call>', ""),
         ("<tool_call>\n<function=find>\n<parameter=query>\ntea\n</parameter>\n</function>\n</tool_call>", ""),
+        ("Tea.\n<tool_call>find\n<arg_key>query</arg_key>\n<arg_value>tea</arg_value>\n</tool_call>", "Tea."),
         ("Tea.\n<function=find><parameter=query>tea</parameter></function>", "Tea."),
         ('{"name": "find", "parameters": {"query": "tea"}}<|eom_id|>', ""),
         ('<|python_tag|>{"type": "function", "name": "find", "parameters": {"query": "tea"}}', ""),
@@ -351,7 +352,8 @@ class Files:
     def step(self, action: Call) -> Step:
         self._given += 1
         said = json.dumps([action.tool, dict(action.arguments)], ensure_ascii=False)
-        return Step(said, 0.0, done=False, info={"given": self._given, "part": 0.5, "last": action.tool})
+        besides = {"given": self._given, "part": 0.5, "last": action.tool}
+        return Step(said, 0.0, done=False, info=besides | ({"named": 1} if action.arguments["name"] == "7" else {}))
 
     def available_actions(self) -> list[str]:
         return []
@@ -380,14 +382,14 @@ FILES = register(
 
 def test_an_environment_that_takes_calls_is_given_them_as_they_were_meant_and_what_it_says_besides_is_kept():
     given = {"name": 'a "b"\n\u2028é', "lines": ["", "</tool_call>", "\n"], "meta": {"x": 10**20, "y": None}}
-    answer = HERMES.write("Both.", [Call("write", given), Call("write", {"name": "7", "lines": []})])
+    answer = HERMES.write("Both.", [Call("write", {"name": "7", "lines": []}), Call("write", given)])
     (trajectory,) = collect(EnvPool(format="native"), [Task(FILES.name, 0)], lambda conversation: answer)
     first, second = trajectory.turns  # of three actions
     assert [json.loads(result) for result in first.results] == [
-        ["write", given],
         ["write", {"name": "7", "lines": []}],
+        ["write", given],
     ]
-    assert first.info == {"given": 2, "part": 0.5, "last": "write"}
+    assert first.info == {"given": 2, "part": 0.5, "last": "write", "named": 1}  # "named" is of the first call
     assert (second.results, second.info["given"], len(second.calls)) == ((), 3, 2)
     assert "act" not in [one["function"]["name"] for one in trajectory.tools]
 

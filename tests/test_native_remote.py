@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from fake_openai import MODEL, FakeOpenAI, error
+from fake_openai import MODEL, FakeOpenAI, error, in_a_thread
 
-from agentgym.errors import ModelError
+from agentgym.errors import ModelError, RecipeError
 from agentgym.generation.messages import spoken_natively
 from agentgym.generation.remote import RemotePolicy
 from agentgym.generation.sampling import Sampling
+from agentgym.preflight import check_play
+from agentgym.recipe import load_recipe
 from agentgym.settings import EndpointSettings, GenerationSettings
-from envpool import Call, EnvPool, MalformedAction, Task, Trajectory, get_spec
+from envpool import Call, EnvPool, MalformedAction, Split, Task, Trajectory, get_spec
 from envpool.formats import format_for
 from envpool.native import offered
 from envpool.syntaxes import HERMES, NO_CALL, split
@@ -158,3 +161,16 @@ def test_a_server_that_takes_no_tools_ends_the_run_with_a_cure() -> None:
     fake.script.append(error(400, words))
     with pytest.raises(ModelError, match=r"format=native needs a server that takes tools.*set format=function_calling"):
         play(fake, 1)
+
+
+def test_a_run_looks_first_whether_its_server_takes_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = f"model: {{name: {MODEL}, context: 1000}}\ngeneration: {{max_tokens: 16}}\nformat: native\n"
+    Path("recipe.yaml").write_text(f"name: native\nenvironments: {{maze: {{eval: 1}}}}\n{settings}")
+    with in_a_thread(FakeOpenAI()) as fake:
+        recipe = load_recipe(Path("recipe.yaml"), [f"model.endpoint.url={fake.base}"])
+        check_play(recipe, Split.EVAL)
+        assert [tool["type"] for tool in fake.bodies[-1]["tools"]] == ["function"]
+        fake.script.append(error(400, "tools are not supported"))
+        with pytest.raises(RecipeError, match=r"model\.endpoint: .*or set format=function_calling"):
+            check_play(recipe, Split.EVAL)

@@ -611,6 +611,22 @@ def test_a_bad_environment_fails_no_check_that_has_nothing_to_do_with_it(name):
     assert set(check_env(spec).failed) <= expected | allowed
 
 
+def hidden(self, index):
+    begins = Counting.reset(self, index)
+    return f"Count to some {begins[9:10]}" if index > 9 else begins
+
+
+def wrapped(self, index):
+    return Counting.reset(self, index if not 1 <= index <= 90 else (index - 1) % 5 + 1)
+
+
+def test_tasks_that_begin_alike_are_the_same_only_if_their_expert_does_the_same():
+    assert "splits" not in check_env(breaking(reset=hidden)).failed
+    report = check_env(breaking(reset=wrapped))
+    assert "splits" in report.failed
+    assert "begin alike and are solved alike" in format_report(report)
+
+
 def test_an_environment_that_hangs_fails_in_time():
     async def main():
         async def never(*args):

@@ -1,7 +1,10 @@
 """Trajectories as data: from conversations to batches.
 
-- `template`: a chat template reduced to what it writes around messages
-- `codec`: conversations to token ids and a loss mask, one way for training and acting
+- `rendering`: chat templates, run in a process of their own; `template`: one reduced to what it writes around messages
+- `tooltemplate`: the same with calls of tools: `toolprobes` are what it is made to write, `toolglue` is what is found
+- `codec`: conversations to token ids and a loss mask, one way for training and acting; `toolcodec`: those with calls of
+  tools; `transcript`: a conversation that grows; `encoding`: text and control tokens to ids; `guard`: control tokens
+  that are only spelt out
 - `packing`: sequences to packed rows without cross-talk
 - `datamodule`: packed rows for Lightning, in an order that depends on the seed alone
 - `rows`: a trajectory as a row of plain values, and its fingerprint; `store`: rows in Parquet

@@ -10,7 +10,7 @@ from typing import Any
 from envpool.syntaxes import HERMES
 from envpool.types import Call
 
-CARRIED = frozenset({"action", "text", "info"})
+CARRIED = frozenset({"carried_out", "text", "info"})
 """Keys of an answer whose calls this project carried out."""
 
 
@@ -91,7 +91,7 @@ def read_called(said: str, found: list[Any], given: Mapping[str, Any], name: str
     """
     calls = tuple(Call(*_call(each, name)) for each in found)
     ids = tuple(str(each.get("id") or "") if isinstance(each, dict) else "" for each in found)
-    text = given.get("text") if "action" in given else None
+    text = given.get("text") if "carried_out" in given else None
     return Called(said, calls, ids, text if isinstance(text, str) else HERMES.write(said, calls))
 
 
@@ -101,11 +101,11 @@ def read_carried(given: Mapping[str, Any], name: str) -> Carried | None:
     Raises:
         ValueError: it is of a wrong type.
     """
-    if "action" not in given:
+    if "carried_out" not in given:
         return None
-    action, info = given["action"], given.get("info") or {}
+    action, info = given["carried_out"], given.get("info") or {}
     if not isinstance(action, str | None) or not isinstance(info, dict):
-        raise ValueError(f"'action' or 'info' of {name} is of a wrong type")
+        raise ValueError(f"'carried_out' or 'info' of {name} is of a wrong type")
     return Carried(action, info)
 
 

@@ -29,7 +29,7 @@ def write_record(trajectory: Trajectory) -> dict[str, Any]:
             "from": "gpt" if message.role == "assistant" else "human",
             "loss": message.learned,
             "value": message.text,
-            **({"results": [result for _, result in message.results]} if message.results else {}),
+            **({"tool_results": [result for _, result in message.results]} if message.results else {}),
         }
         for message in _conversation(trajectory)
     ]
@@ -115,7 +115,7 @@ def _carried(turn: Turn, said: str) -> dict[str, Any]:
     spelt = not turn.calls or text == HERMES.write(said, turn.calls)
     return {
         **({} if spelt else {"text": text}),
-        "action": turn.action,
+        "carried_out": turn.action,
         **({"info": dict(turn.info)} if turn.info else {}),
     }
 

@@ -17,6 +17,7 @@ from agentgym.errors import RunError
 from agentgym.panel import packages_of
 from envpool import EnvSpec, environments, get_spec
 from envpool.datafiles import cache_folder
+from envpool.direct import directly
 from envpool.registry import is_installed
 from envpool.spec import whole
 
@@ -61,14 +62,11 @@ def instructions(
 
 
 def _looked_up(spec: EnvSpec, indices: Sequence[int], on_done: Callable[[int], None]) -> dict[int, str]:
-    world = spec.build()
     found = {}
-    try:
+    with directly(spec) as environment:
         for index in indices:
-            found[index] = spec.goal(world.reset(index))
+            found[index] = spec.goal(environment.call("reset", index))
             on_done(1)
-    finally:
-        world.close()
     return found
 
 

@@ -66,7 +66,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 _KNOWN = {
     *("role", "from", "content", "value", "tool_calls", "function_call", "refusal"),
-    *("token_ids", "logprobs", "cut", "reasoning_beside", "results"),
+    *("token_ids", "logprobs", "cut", "reasoning_beside", "tool_results"),
     *ENDINGS, *THOUGHTS, *THOUGHT_LISTS, *EITHER, *IN_PARTS, *_NO_TEXT, *_LABELS,
 }  # fmt: skip
 
@@ -144,7 +144,7 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
     if holds(given.get("refusal")):
         raise ValueError(f"{name} holds a 'refusal' instead of an answer")
     content = _content(given, spelling, speaker, name, remarks)
-    known = _KNOWN | CARRIED if "action" in given else _KNOWN
+    known = _KNOWN | CARRIED if "carried_out" in given else _KNOWN
     remarks.update(_not_read(key, "a message") for key in given.keys() - known if says(given[key]) and not is_mark(key))
     learned = read_mark(given, name)
     called: Called | None = None
@@ -186,7 +186,7 @@ def read_message(given: object, name: str, remarks: set[str]) -> Message:
 
 def _results(given: Mapping[str, Any], content: _Content, speaker: str, text: str) -> list[tuple[str, str]]:
     """What tools answered, with the ids of their calls."""
-    listed = given.get("results")
+    listed = given.get("tool_results")
     if isinstance(listed, list) and all(isinstance(each, str) for each in listed):
         return [("", each) for each in listed]
     if speaker in _ENVIRONMENT and not content.results:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
-from agentgym.data.encoding import Encoder, Piece
+from agentgym.data.encoding import Encoder
+from agentgym.data.guard import Guard, guarding
 from agentgym.data.template import BLOCK, opened_thoughts
 from agentgym.data.toolglue import Hole, Opening
 from agentgym.data.tooltemplate import reduce_tool_template
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 _IDS = re.compile(r'"id": ?"(\w{9})"|\[CALL_ID\](\w+)')
 """The ids that a model gives to its calls, where its template makes results repeat them."""
-
-_STAND_INS = 0xF0000
-"""The first of the private characters that stand in for control tokens spelt out in a text."""
 
 
 class ToolCodec:
@@ -58,7 +56,7 @@ class ToolCodec:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._openings: dict[str, Opening] = {}
-        _, self.glue = reduce_tool_template(tokenizer)
+        ((_, self.glue),) = reduce_tool_template(tokenizer)
         self.encoder = Encoder(tokenizer, self.glue.written)
         self.stop_id = self.one(self.glue.call_stop)
         self.stop_ids = frozenset({self.stop_id, self.one(self.glue.end), tokenizer.eos_token_id} - {None})
@@ -71,7 +69,9 @@ class ToolCodec:
         shown = [part for form in forms for part in (form.lead, *(form.said or ()), *(form.think or ()))]
         calls = self.glue.family.write("", [Call("name", {"key": "value"})])
         ends = {self.glue.call_stop, self.glue.end}
-        self._syntax = {mark[0] for text in (*shown, calls) for mark in self.encoder.find(text)} - ends
+        syntax = {mark[0] for text in (*shown, calls) for mark in self.encoder.find(text)}
+        self._guard_calls = guarding(self.encoder.marks)
+        self._guard_words = guarding((self.encoder.marks - syntax) | ends)  # its own marks count there
 
     def transcript(self, tools: Sequence[Schema]) -> ToolTranscript:
         """Starts an empty conversation in which tools are offered.
@@ -106,22 +106,32 @@ class ToolCodec:
         Raises:
             ModelError: it cannot offer them, or they change more than that.
         """
-        key = json.dumps(list(tools))
-        if key not in self._openings:
-            name = self._tokenizer.name_or_path
-            if spelt := [mark for mark in self.encoder.marks if mark in json.dumps(list(tools), ensure_ascii=False)]:
+        self.offer([tools])
+        return self._openings[json.dumps(list(tools))]
+
+    def offer(self, offers: Sequence[Sequence[Schema]]) -> None:
+        """Makes sure that sets of tools can be offered, all at once: a template is rendered in a process of its own.
+
+        Raises:
+            ModelError: see `opening`.
+        """
+        name = self._tokenizer.name_or_path
+        fresh = {key: tools for tools in offers if (key := json.dumps(list(tools))) not in self._openings}
+        for tools in fresh.values():
+            text = json.dumps(list(tools), ensure_ascii=False)
+            if spelt := [mark for mark in self.encoder.marks if mark in text]:
                 raise ModelError(
                     f"a tool that is offered spells the control token {min(spelt)!r} of {name!r}: describe it in other "
                     "words, or set another format, as in format=react"
                 )
-            opening, glue = reduce_tool_template(self._tokenizer, tools)
+        reduced = reduce_tool_template(self._tokenizer, list(fresh.values())) if fresh else []
+        for key, (opening, glue) in zip(fresh, reduced, strict=True):
             if glue != self.glue:
                 raise ModelError(
                     f"the chat template of {name!r} writes other conversations where other tools are offered: set "
                     "another format, as in format=react"
                 )
             self._openings[key] = opening
-        return self._openings[key]
 
     def first(self, opening: Opening, prompt: str, observation: str) -> list[int]:
         """The tokens of what stands before the first answer; the prompt goes to the user where no system message can.
@@ -197,11 +207,11 @@ class ToolCodec:
         for words in dict.fromkeys([said, ""] if calls else []):
             written = self.glue.answer(thoughts, words, calls, after_results=after_results)
             if _same(split(opened + written, tools).calls, calls):
-                guard = _Guard(self.encoder.marks)
+                guard = Guard(self._guard_calls)
                 guarded = [Call(guard(call.tool), guard.inside(call.arguments)) for call in calls]
                 written = self.glue.answer(guard(thoughts), guard(words), guarded, after_results=after_results)
                 return self.encoder.answer(list(guard.pieces(written)), context)
-        guard = _Guard(self.encoder.marks - self._syntax)
+        guard = Guard(self._guard_words)
         unread = self._in_words(guard(text), after_results=after_results, cut=cut)
         return self.encoder.answer(list(guard.pieces(unread)), context)
 
@@ -330,46 +340,6 @@ class ToolTranscript(Transcript):
         spelt = codec.answer(text, calls, self._tools, after_results=self._after_results, cut=cut)
         stop = codec.glue.call_stop if calls else codec.glue.end
         self.act(spelt if cut else [*spelt, codec.one(stop)], learned=turn.learned)
-
-
-class _Guard:
-    """Keeps control tokens that are spelt out in a text apart from those that a template writes.
-
-    A character that nobody uses stands in for each of them while an answer is put together.
-
-    Args:
-        marks: the control tokens.
-    """
-
-    def __init__(self, marks: frozenset[str]) -> None:
-        private = chr(_STAND_INS) + "-" + chr(_STAND_INS + 0xFFFD)
-        spelt = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
-        self._pattern = re.compile(f"{spelt}|[{private}]" if spelt else f"[{private}]")
-        self._texts: dict[str, str] = {}
-
-    def __call__(self, text: str) -> str:
-        """The text with stand-ins."""
-        return self._pattern.sub(self._stand_in, text)
-
-    def inside(self, value: Any) -> Any:
-        """A value of JSON, with stand-ins in its texts."""
-        if isinstance(value, str):
-            return self(value)
-        if isinstance(value, dict):
-            return {self(key): self.inside(each) for key, each in value.items()}
-        return [self.inside(each) for each in value] if isinstance(value, list | tuple) else value
-
-    def pieces(self, written: str) -> Iterator[Piece]:
-        """What was put together, with its texts again."""
-        known = re.escape("".join(self._texts))
-        for part in re.split(f"([{known}])", written) if known else [written]:
-            yield self._texts.get(part, part), part not in self._texts
-
-    def _stand_in(self, found: re.Match[str]) -> str:
-        known = {text: stand_in for stand_in, text in self._texts.items()}
-        stand_in = known.get(found[0]) or chr(_STAND_INS + len(self._texts))
-        self._texts[stand_in] = found[0]
-        return stand_in
 
 
 def _private(text: str) -> tuple[str, str]:

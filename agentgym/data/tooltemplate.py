@@ -38,20 +38,23 @@ _CURE = "set another format, as in format=react, or name a file with another tem
 
 
 def reduce_tool_template(
-    tokenizer: PreTrainedTokenizerBase, tools: Sequence[Schema] = STAND_IN
-) -> tuple[Opening, ToolGlue]:
+    tokenizer: PreTrainedTokenizerBase, offers: Sequence[Sequence[Schema]] = (STAND_IN,)
+) -> list[tuple[Opening, ToolGlue]]:
     """Has a template write conversations with calls, cuts them at marks and proves that the pieces rebuild them.
 
     Args:
         tokenizer: a tokenizer with a chat template.
-        tools: what is offered.
+        offers: sets of tools, each of which is offered in conversations of its own.
+
+    Returns:
+        Opening and glue for each set.
 
     Raises:
         ModelError: the template cannot offer these tools, or a conversation with calls does not only grow in it.
     """
     name = tokenizer.name_or_path
-    template, special, controls = named(tokenizer, tools)
-    found = _reduced(template, special, controls, json.dumps(list(tools)))
+    template, special, controls = named(tokenizer, STAND_IN)
+    found = _reduced(template, special, controls, tuple(json.dumps(list(tools)) for tools in offers))
     if isinstance(found, str):
         raise ModelError(f"the chat template of {name!r} {found}: {_CURE}")
     return found
@@ -59,23 +62,23 @@ def reduce_tool_template(
 
 @lru_cache(maxsize=64)
 def _reduced(
-    template: str, special: tuple[tuple[str, str], ...], controls: tuple[str, ...], tools: str
-) -> tuple[Opening, ToolGlue] | str:
-    """Opening and glue of a template, or what keeps it from being reduced."""
-    offered = json.loads(tools)
-    wanted = [(parts, probe) for parts in (False, True) for probe in probes()]
-    asked = [conversation(probe, offered, parts=parts) for parts, probe in wanted]
-    try:
-        answers = render(template, dict(special), asked)
-    except ModelError as error:
-        return str(error)
-    reasons = []
-    for parts, system in itertools.product((False, True), (True, False)):
-        written = {probe: text for (in_parts, probe), text in zip(wanted, answers, strict=True) if in_parts == parts}
+    template: str, special: tuple[tuple[str, str], ...], controls: tuple[str, ...], offers: tuple[str, ...]
+) -> list[tuple[Opening, ToolGlue]] | str:
+    """Opening and glue of a template for each set of tools, or what keeps it from being reduced."""
+    wanted = list(probes())
+    reasons: list[str] = []
+    for parts in (False, True):
+        asked = [conversation(probe, json.loads(tools), parts=parts) for tools in offers for probe in wanted]
         try:
-            return _Proof(written, controls, system=system).reduced()
-        except Unsound as error:
-            reasons.append(str(error))
+            answers = iter(render(template, dict(special), asked))
+        except ModelError as error:
+            return str(error)
+        proofs = [dict(zip(wanted, answers, strict=False)) for _ in offers]
+        for system in (True, False):
+            try:
+                return [_Proof(written, controls, system=system).reduced() for written in proofs]
+            except Unsound as error:
+                reasons.append(str(error))
     return reasons[1]
 
 

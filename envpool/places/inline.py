@@ -9,6 +9,8 @@ from envpool.places.hosts import Loop, done, failed
 from envpool.places.live import Live
 from envpool.spec import Environment, EnvSpec
 
+_BUILT: Future[None] = done(None)
+
 
 class Inline:
     """An environment whose calls are made at once; whoever is in a hurry takes `now`, which makes no future.
@@ -24,7 +26,7 @@ class Inline:
 
     def __init__(self, spec: EnvSpec) -> None:
         self._live = Live(spec, None)
-        self.built: Future[None] = done(None)
+        self.built = _BUILT
         self.now = self._live.call
 
     @property

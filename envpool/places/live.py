@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from envpool.errors import EnvironmentFailed, EnvPoolError, MalformedAction, UnknownTask
@@ -49,7 +50,7 @@ class Live:
             raise
         except BaseException as error:
             raise EnvironmentFailed("open", in_one_line(error)) from error
-        if runner is None and any(inspect.iscoroutinefunction(getattr(self.environment, name, None)) for name in CALLS):
+        if runner is None and _is_async(self.environment):
             raise EnvironmentFailed("open", f"{spec.name} has async methods: give it place=thread or place=process")
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -87,6 +88,18 @@ class Live:
         if self._runner is not None and hasattr(type(returned), "__await__"):
             return self._runner.run(_awaited(returned))
         return returned
+
+
+def _is_async(environment: object) -> bool:
+    """Whether some call has to be awaited: one of its class, which is looked at once, or one of the object's own."""
+    own = getattr(environment, "__dict__", {})
+    kind: type = type(environment)
+    return _has_coroutines(kind) or any(inspect.iscoroutinefunction(own.get(name)) for name in CALLS)
+
+
+@lru_cache(maxsize=256)
+def _has_coroutines(kind: type) -> bool:
+    return any(inspect.iscoroutinefunction(getattr(kind, name, None)) for name in CALLS)
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -118,6 +118,8 @@ class _Room:
 
     async def open(self) -> Session:
         """Opens a session when there is room for it."""
+        if self._sessions is None and self._building is None:
+            return await open_session(self.host, self._loop)
         ticket = object()  # the limiters tell their borrowers apart
         await _acquire(self._sessions, ticket)
         try:

@@ -3,7 +3,7 @@
     family    an answer taken apart; what a family is
     find      finds calls behind private thoughts, by the marks that open them
     as_json   Hermes and Qwen, Llama 3.1 and later, Mistral
-    tagged    Qwen3-Coder, Qwen3.5 and later, Nemotron 3
+    tagged    Qwen3-Coder, Qwen3.5 and later, Nemotron 3, GLM-4.5
     gemma     FunctionGemma, Gemma 4
     harmony   GPT-OSS
 
@@ -23,7 +23,7 @@ from envpool.syntaxes.family import Answer, Family, Scan
 from envpool.syntaxes.find import INVENTED, NO_CALL, RESULTS, read_marked
 from envpool.syntaxes.gemma import Gemma
 from envpool.syntaxes.harmony import Harmony, is_harmony, read_harmony
-from envpool.syntaxes.tagged import Tagged
+from envpool.syntaxes.tagged import Glm, Tagged
 from envpool.thoughts import without_tags
 
 __all__ = ["FAMILIES", "HERMES", "INVENTED", "NO_CALL", "Answer", "Family", "call_id", "read", "split", "tamed"]
@@ -45,6 +45,7 @@ FAMILIES: Sequence[Family] = (
     Tagged(),
     Tagged(python=True),
     Tagged(gap="\n", python=True),
+    Glm(),
     Llama(),
     Mistral(),
     Mistral(gap=" "),

@@ -1,4 +1,4 @@
-"""Families that write every argument between tags of its own: Qwen3-Coder, Qwen3.5 and later, Nemotron 3.
+"""Families that write every argument between tags of its own: Qwen3-Coder, Qwen3.5 and later, Nemotron 3, GLM-4.5.
 
 Texts stand there without quotes, so that only a tool's schema tells the text ``75`` from the number.
 """
@@ -19,6 +19,9 @@ from envpool.syntaxes.find import Reading
 _NAME = re.compile(r"\s*([^>\s]+)\s*>")
 _PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>")
 _VALUE_END = re.compile(r"</parameter>(?=\s*(?:<parameter=|</function>|</tool_call>|\Z))")
+_GLM_NAME = re.compile(r"([\w.-]+)\s*(?=<arg_key>|</tool_call>)")
+_GLM_ARGUMENT = re.compile(r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>")
+_GLM_VALUE_END = re.compile(r"</arg_value>(?=\s*(?:<arg_key>|</tool_call>|\Z))")
 _WORDS = {"True": True, "False": False, "None": None}
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -70,7 +73,7 @@ def scan_function(text: str, place: int, types: Types) -> tuple[list[Call], int]
 
 
 def scan_tool_call(text: str, place: int, types: Types) -> tuple[list[Call], int]:
-    """Reads what stands behind ``<tool_call>``: JSON as Hermes, or tags as Qwen3-Coder."""
+    """Reads what stands behind ``<tool_call>``: JSON as Hermes, or tags as Qwen3-Coder or GLM."""
     place = skip(text, place)
     if text.startswith("<function=", place):
         call, end = tagged_call(text, place + len("<function="), types)
@@ -78,6 +81,9 @@ def scan_tool_call(text: str, place: int, types: Types) -> tuple[list[Call], int
     elif text.startswith(("{", "["), place):
         values, end = objects_at(text, place, " \t\r\n,")
         found = [call_of(value) for value in values]
+    elif name := _GLM_NAME.match(text, place):
+        arguments, end = _glm_arguments(text, name.end(), types.get(name[1], {}))
+        found = [Call(name[1], arguments)]
     else:
         raise MalformedAction(
             'Write a call as {"name": ..., "arguments": {...}} between <tool_call> and </tool_call>, '
@@ -85,6 +91,20 @@ def scan_tool_call(text: str, place: int, types: Types) -> tuple[list[Call], int
         )
     close = skip(text, end)
     return found, close + len("</tool_call>") if text.startswith("</tool_call>", close) else end
+
+
+def _glm_arguments(text: str, end: int, schemas: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    arguments: dict[str, Any] = {}
+    while argument := _GLM_ARGUMENT.match(text, end):
+        close = _GLM_VALUE_END.search(text, argument.end())
+        key = argument[1].strip()
+        if close is None:
+            raise MalformedAction(f"The argument {key[:40]!r} does not end: close it with </arg_value>.")
+        if key in arguments:
+            raise MalformedAction(f"Give the argument {key[:40]!r} once.")
+        arguments[key] = typed(text[argument.end() : close.start()], schemas.get(key))
+        end = close.end()
+    return arguments, end
 
 
 def typed(raw: str, schema: Any) -> Any:
@@ -152,3 +172,22 @@ class Tagged(Reading):
     def _written(self, value: Any) -> str:
         plain = isinstance(value, str) or (self.python and not isinstance(value, list | dict))
         return str(value) if plain else dump(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Glm(Reading):
+    """``<tool_call>name`` and lines of ``<arg_key>key</arg_key>`` and ``<arg_value>value</arg_value>``: GLM-4.5."""
+
+    name: str = "glm"
+    several: bool = True
+    said_as: str | None = "content"
+    scans: ClassVar[Mapping[str, Scan]] = {"<tool_call>": scan_tool_call}
+
+    def write(self, said: str, calls: Sequence[Call]) -> str:
+        """Writes an answer. A text that is JSON itself comes back as a text only if the tool's schema says so."""
+        return "\n".join([*([said] if said else []), *map(self._one, calls)])
+
+    def _one(self, call: Call) -> str:
+        values = ((key, value if isinstance(value, str) else dump(value)) for key, value in call.arguments.items())
+        arguments = "".join(f"<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n" for key, value in values)
+        return f"<tool_call>{call.tool}\n{arguments}</tool_call>"

@@ -11,7 +11,7 @@ import trio
 from envpool.errors import EnvironmentFailed, EnvPoolError
 from envpool.session import Session
 from envpool.testing.subject import Failed, Skipped, Subject, Walk, step_of, text_of
-from envpool.types import Split
+from envpool.types import Action, Split
 
 NONSENSE = ("", "xyzzy frobnicate", "\N{SNOWMAN} {} %s \\ \"';--", "go " * 2000)
 """No environment knows these actions: nothing, words, signs that mean something elsewhere, very much."""
@@ -201,10 +201,33 @@ async def splits(subject: Subject) -> str:
         }
     if len(begin[Split.TRAIN].keys() | begin[Split.EVAL].keys()) < 2:
         return f"{counts}; none shared (all tasks begin alike)"
-    for observation in begin[Split.TRAIN].keys() & begin[Split.EVAL].keys():
-        which = f"train {begin[Split.TRAIN][observation]} and eval {begin[Split.EVAL][observation]}"
-        raise Failed(f"tasks {which} begin alike: {observation!r:.80}")
-    return f"{counts}; none shared, up to {SAMPLE} of each begin differently"
+    pairs = [
+        (observation, begin[Split.TRAIN][observation], begin[Split.EVAL][observation])
+        for observation in sorted(begin[Split.TRAIN].keys() & begin[Split.EVAL].keys())
+    ]
+    if not pairs:
+        return f"{counts}; none shared, up to {SAMPLE} of each begin differently"
+    seen, train, held_out = pairs[0]
+    if subject.spec.expert is None:
+        raise Failed(f"tasks train {train} and eval {held_out} begin alike: {seen!r:.80}")
+    same = sum([await _solution(subject, one) == await _solution(subject, other) for _, one, other in pairs])
+    if same == len(pairs):  # fewer may be chance: what is hidden differs, and the answer is the same
+        raise Failed(f"tasks train {train} and eval {held_out} begin alike and are solved alike: {seen!r:.80}")
+    return f"{counts}; none shared; of {len(pairs)} pairs that begin alike, {same} are solved alike"
+
+
+async def _solution(subject: Subject, index: int) -> Sequence[tuple[Action, str]]:
+    """What the expert does in a task and is answered, for a world may hide more than it shows at first."""
+    assert subject.spec.expert is not None
+    played = []
+    async with subject.session() as session:
+        await session.reset(index)
+        for _, action in itertools.islice(subject.spec.expert(session.environment), subject.spec.max_turns):
+            step = step_of(await session.step(action))
+            played.append((action, step.observation))
+            if step.done:
+                break
+    return played
 
 
 async def expert(subject: Subject) -> str:

@@ -118,7 +118,11 @@ def add_check_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("options", nargs="*", metavar="name=value", help="options of the environment")
     parser.add_argument("--dialect", metavar="NAME", help="which environment a server serves")
     parser.add_argument("--token", metavar="VARIABLE", help="environment variable that holds a server's bearer token")
-    parser.add_argument("--place", choices=list(Place), help="where sessions live (default: as the environment says)")
+    parser.add_argument(
+        "--place",
+        choices=[str(place) for place in Place],
+        help="where sessions live (default: as the environment says)",
+    )
     add_import_option(parser)
     parser.add_argument("--tasks", type=int, default=3, help="tasks per check (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of tasks and actions (default: 0)")
