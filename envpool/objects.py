@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ class Broken(MalformedAction):
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise Broken(f"Your JSON object holds {twice[:40]!r} twice: give each name once.")
     return value
 
@@ -33,7 +35,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 _OBJECT = re.compile(r"""\{\s*(?:["'\u201c]|[A-Za-z_]\w*\s*:|//|/\*)""")
 _TOKEN = re.compile(
-    r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|//[^\n]*|/\*(?:[^*]|\*(?!/))*\*/|[A-Za-z_]\w*|[-+]?[0-9.][\w.+-]*|\s+|.',
+    r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|//[^\n]*|/\*.*?(?:\*/|\Z)|[A-Za-z_]\w*|[-+]?[0-9.][\w.+-]*|\s+|.',
     re.DOTALL,
 )
 _BREAK = re.compile(r"\r\n?|\n")

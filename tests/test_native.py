@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -200,6 +201,9 @@ def test_arguments_without_quotes_are_what_the_schema_says():
         ('<|tool_call>call:find{query:<|"|>te', 'close it with <|"|>'),
         ("<|channel|>commentary to=functions.find<|message|>tea", "Write the arguments of a call as a JSON object"),
         (f"{AS_HERMES}\n<tool_response>\nfound\n</tool_response>\n{AS_HERMES}", INVENTED),
+        (f"<tool_response>\n{AS_HERMES}\n</tool_response>\n{AS_HERMES}", INVENTED),
+        (f"[TOOL_RESULTS]{AS_HERMES}[/TOOL_RESULTS]", INVENTED),
+        (f"{AS_HERMES}\n<think>or {AS_HERMES}", "thoughts do not end"),
         ('{"name": "find", "arguments": {}} or {"name": "go", "arguments": {}}', "with nothing in between"),
     ],
 )  # fmt: skip
@@ -221,6 +225,21 @@ def test_whatever_an_answer_is_it_is_read_or_corrected(text):
         parsed = form.parse(text)
         assert parsed.calls
         assert parsed.action == "\n".join(parsed.texts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>" + "{/*" * 60_000,
+        "[TOOL_CALLS]a" + "{/*" * 60_000,
+        AS_HERMES.replace("{", "{" + "".join(f'"a{n}": 1, ' for n in range(30_000)) + '"a9": 1, ', 1),
+    ],
+)
+def test_no_answer_takes_longer_to_read_than_its_length_asks_for(text):
+    begin = time.process_time()
+    with pytest.raises(MalformedAction):
+        read(text, TOOLS)
+    assert time.process_time() - begin < 3  # all pairs of its parts would take half a minute and more
 
 
 # The format

@@ -447,3 +447,26 @@ def test_everything_but_trajectory_files_works_without_polars_and_wandb(tmp_path
     command = [sys.executable, "-c", WITHOUT, str(tmp_path / "a.parquet")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said == ["trajectory files need polars, which is not installed: pip install polars"] * 3
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        ("turn", "calls", [{"tool": "act", "arguments": "[1]"}]),
+        ("turn", "calls", [{"tool": "act", "arguments": None}]),
+        ("turn", "calls", [{"tool": "act", "arguments": "[" * 5000}]),
+        ("turn", "calls", [{"tool": None, "arguments": "{}"}]),
+        ("turn", "info", "[1]"),
+        ("turn", "results", [None]),
+        ("row", "tools", "[" * 5000),
+        ("row", "tools", '["act"]'),
+    ],
+)
+def test_calls_of_another_program_that_are_none_are_refused_in_one_line(tmp_path, where, name, value):
+    turn = Turn(Completion("act"), "act", "done", 1.0)
+    played = Trajectory(Task("maze", 1), 0, "p", "", "o", (turn,), StopReason.DONE, 1.0, True)
+    row = store.to_row(played, iteration=0, phase="explore")
+    (row["turns"][0] if where == "turn" else row)[name] = value
+    store.write_rows(tmp_path / "odd.parquet", [row])
+    with pytest.raises(DataError, match="holds an episode that cannot be"):
+        store.read([tmp_path / "odd.parquet"])

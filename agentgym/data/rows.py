@@ -16,9 +16,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from envpool.types import Call, Completion, StopReason, Task, Trajectory, Turn
+from envpool.types import Call, Completion, Schema, StopReason, Task, Trajectory, Turn
+
+T = TypeVar("T")
 
 
 class Phase(StrEnum):
@@ -114,7 +116,7 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
         seconds=row["seconds"],
         item=None if row["item_id"] == task.item_id else row["item_id"],
         acknowledgement=row["acknowledgement"],
-        tools=tuple(json.loads(row["tools"] or "[]")),
+        tools=tuple(_tools(row["tools"])),
     )
 
 
@@ -183,7 +185,7 @@ def _turn(row: Mapping[str, Any] | None) -> Turn:
         raise ValueError("a turn does not say whether it is learned from, or how long it took")
     if row["reasoning"] is None or row["cut"] is None:
         raise ValueError("a turn does not say whether its answer was cut, or what was thought beside it")
-    if row["calls"] is None or row["results"] is None:
+    if row["calls"] is None or row["results"] is None or None in row["results"]:
         raise ValueError("a turn does not say which tools were called, or what the calls caused")
     token_ids, logprobs = row["token_ids"], row["logprobs"]
     completion = Completion(
@@ -201,10 +203,34 @@ def _turn(row: Mapping[str, Any] | None) -> Turn:
         row["learned"],
         row["policy_seconds"],
         row["environment_seconds"],
-        tuple(Call(call["tool"], json.loads(call["arguments"])) for call in row["calls"]),
+        tuple(map(_call, row["calls"])),
         tuple(row["results"]),
-        json.loads(row["info"] or "{}"),
+        _read(row["info"] or "{}", dict),
     )
+
+
+def _tools(text: str | None) -> list[Schema]:
+    found = _read(text or "[]", list)
+    if not all(isinstance(tool, dict) for tool in found):
+        raise ValueError("a tool in it is not a JSON object")
+    return found
+
+
+def _call(call: Mapping[str, Any] | None) -> Call:
+    if call is None or call["tool"] is None:
+        raise ValueError("a call names no tool")
+    return Call(call["tool"], _read(call["arguments"], dict))
+
+
+def _read(text: str | None, kind: type[T]) -> T:
+    """Reads JSON of a kind, which another program may have written."""
+    try:
+        found = json.loads(text or "")
+    except RecursionError:
+        raise ValueError("JSON in it is nested too deeply") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"JSON in it is of type {type(found).__name__}, not {kind.__name__}")
+    return found
 
 
 def _json(value: Any) -> str:

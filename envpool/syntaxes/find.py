@@ -11,7 +11,7 @@ from envpool.call import Call, Schema
 from envpool.errors import MalformedAction
 from envpool.objects import objects
 from envpool.syntaxes.family import Answer, Scan, Types, call_of, is_call, types_of
-from envpool.thoughts import ENDS, Found, NothingFound, past_thoughts, without_turn_end
+from envpool.thoughts import ENDS, OPENS, Found, NothingFound, past_thoughts, without_turn_end
 
 NO_CALL = "No tool call found: end your answer with a call of one of the tools that you are offered."
 """The correction of an answer without a call."""
@@ -21,6 +21,7 @@ INVENTED = "You wrote the result of a call yourself: end your answer with your c
 
 RESULTS = re.compile(
     r"<tool_response>|<\|tool_response>|<start_function_response>|\[TOOL_RESULTS\]|<\|start_header_id\|>ipython"
+    r"|<\|start\|>(?:functions\.|tool\b)"
 )
 """How results begin."""
 
@@ -68,6 +69,8 @@ def read_marked(text: str, scans: Mapping[str, Scan], tools: Sequence[Schema] = 
         start, end, calls = found or (0, 0, ())
         if not calls:
             raise NothingFound(NO_CALL)
+        if not ENDS.search(rest, 0, start) and RESULTS.search(rest, 0, start):  # what a result holds is not a call
+            raise MalformedAction(INVENTED)
         return Found((calls, len(rest) - start), start, end)
 
     _, (calls, left) = past_thoughts(text, find)
@@ -123,10 +126,10 @@ def _check_between(text: str) -> None:
     """Makes sure that calls belong to one answer.
 
     Raises:
-        NothingFound: those in front of the text are a draft in private thoughts.
+        NothingFound: those in front of the text, or behind it, are a draft in private thoughts.
         MalformedAction: it is a result.
     """
-    if ENDS.search(text):
+    if ENDS.search(text) or OPENS.search(text):
         raise NothingFound(NO_CALL)
     if RESULTS.search(text):
         raise MalformedAction(INVENTED)
