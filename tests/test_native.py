@@ -203,6 +203,8 @@ def test_arguments_without_quotes_are_what_the_schema_says():
         (f"{AS_HERMES}\n<tool_response>\nfound\n</tool_response>\n{AS_HERMES}", INVENTED),
         (f"<tool_response>\n{AS_HERMES}\n</tool_response>\n{AS_HERMES}", INVENTED),
         (f"[TOOL_RESULTS]{AS_HERMES}[/TOOL_RESULTS]", INVENTED),
+        (f"{AS_HERMES}\nObservation: found.\n{AS_HERMES}", INVENTED),
+        (f"{AS_HERMES}<|im_end|>\n<|im_start|>assistant\n{AS_HERMES}", INVENTED),
         (f"{AS_HERMES}\n<think>or {AS_HERMES}", "thoughts do not end"),
         ('{"name": "find", "arguments": {}} or {"name": "go", "arguments": {}}', "with nothing in between"),
     ],

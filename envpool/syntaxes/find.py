@@ -25,6 +25,9 @@ RESULTS = re.compile(
 )
 """How results begin."""
 
+_ANOTHER_TURN = re.compile(
+    r"^\s*observation\s*:|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|turn>", re.IGNORECASE | re.MULTILINE
+)
 _GEMMA_THOUGHT = re.compile(r"<\|channel>thought(.*?)<channel\|>(.*)", re.DOTALL)
 _FENCE = re.compile(r"```\w*\s*\Z")
 _BETWEEN = re.compile(r"[\s;,]*\Z")
@@ -131,5 +134,5 @@ def _check_between(text: str) -> None:
     """
     if ENDS.search(text) or OPENS.search(text):
         raise NothingFound(NO_CALL)
-    if RESULTS.search(text):
+    if RESULTS.search(text) or _ANOTHER_TURN.search(text):
         raise MalformedAction(INVENTED)
