@@ -244,12 +244,14 @@ def test_a_worker_that_ends_again_and_again_or_grows_too_large_is_an_error_with_
     async def use(session):
         await session.reset(1)
         await session.step(action)
-        while True:  # its memory is looked at now and then
+        for _ in range(100_000):  # its memory is looked at now and then
             await session.step("up")
 
     spec = replace(worlds.PLACED, most_memory=100)
+    large = b"x" * (500 * 2**20)  # a new process is told the largest size of the one that started it as its own
     with pytest.raises(EnvPoolError, match=cause):
         in_place("process", spec, use, replays=1)
+    del large
 
 
 def test_the_memory_of_a_process_is_told():

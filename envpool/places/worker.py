@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -23,6 +22,7 @@ from envpool.errors import EnvironmentFailed, EnvPoolError, UnknownTask
 from envpool.guard import in_one_line
 from envpool.imports import import_modules
 from envpool.places.live import Live
+from envpool.places.memory import resident_memory
 from envpool.registry import get_spec
 from envpool.spec import EnvSpec
 from envpool.types import Call, Step
@@ -53,7 +53,7 @@ def main(grace_seconds: float, environment: str, version: str, options: str, imp
     except Exception as error:
         say({"error": str(error) if isinstance(error, EnvPoolError) else in_one_line(error)})
         return
-    say({"error": None, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})
+    say({"error": None, "memory": sum(resident_memory([os.getpgrp()]).values())})
     live: dict[int, Live] = {}
     with asyncio.Runner() as runner:
         for line in requests:
