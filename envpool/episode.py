@@ -189,13 +189,13 @@ async def _take_turn(
 def _turn(completion: Completion, parsed: Parsed, steps: Sequence[Step], waited: float, seconds: float) -> Turn:
     """The record of an answer whose actions, or the first of them, were carried out."""
     last, action, results = steps[-1], parsed.action, tuple[str, ...]()
-    observation = last.observation
+    observation, info = last.observation, last.info
     if len(parsed.texts) > 1:
         action = "\n".join(parsed.texts[: len(steps)])
     if len(steps) > 1:
         results = tuple(step.observation for step in steps)
         observation = "\n\n".join(results)
-    info = {name: value for step in steps for name, value in step.info.items()}
+        info = {name: value for step in steps for name, value in step.info.items()}
     return Turn(completion, action, observation, last.score, True, waited, seconds, parsed.calls, results, info)
 
 

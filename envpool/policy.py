@@ -221,9 +221,9 @@ class _FunctionActor:
 
     async def act(self, observation: str) -> Completion:
         turns = self._episode.turns
-        while self._read < len(turns):
-            self._conversation += exchange(turns[self._read], self._episode.tools)
-            self._read += 1
+        for turn in turns[self._read :]:
+            self._conversation += exchange(turn, self._episode.tools)
+        self._read = len(turns)
         text = await self._answer(tuple(self._conversation))
         if not isinstance(text, str):
             raise PolicyFailed("act", f"expected the answer as str, got {type(text).__name__}")
