@@ -166,7 +166,8 @@ class FunctionPolicy:
 
 def _needs_asyncio(error: Exception) -> bool:
     """Whether a function failed because it wants asyncio, in the words of asyncio and trio."""
-    return str(error) == "no running event loop" or "unrecognized yield message" in str(error)
+    words = ("no running event loop", "There is no current event loop", "unrecognized yield message")
+    return any(each in str(error) for each in words)
 
 
 class _AsyncioThread:

@@ -27,7 +27,7 @@ def five_letter_words(package: Path) -> list[str]:
 
 
 def main() -> None:
-    """Writes ``wordle.txt`` and ``LICENSE.txt``."""
+    """Writes ``words.txt`` and ``LICENSE.txt``."""
     parser = argparse.ArgumentParser(description="Makes the word list of the environment wordle.")
     parser.add_argument("package", type=Path, help="the folder into which the package scowl was unpacked")
     package: Path = parser.parse_args().package
@@ -38,7 +38,7 @@ def main() -> None:
     (DATA / "words.txt").write_text("\n".join(words) + "\n", "ascii")
     notice = (package / "usr" / "share" / "doc" / "scowl" / "copyright").read_text("utf-8")
     head = (
-        "wordle.txt: five-letter words of SCOWL, chosen by scripts/make_wordle_words.py. The notice of SCOWL follows.\n"
+        "words.txt: five-letter words of SCOWL, chosen by scripts/make_wordle_words.py. The notice of SCOWL follows.\n"
     )
     (DATA / "LICENSE.txt").write_text(f"{head}\n{notice}", "utf-8")
     print(f"{len(words)} words")

@@ -85,6 +85,11 @@ def test_any_function_plays(name):
     assert threading.active_count() <= before + 2  # trio keeps idle threads for a while
 
 
+def test_a_function_that_gathers_plays_also_where_asyncio_ran_before():
+    asyncio.run(asyncio.sleep(0))  # which leaves the thread without a loop
+    assert {trajectory.stop for trajectory in play(gathers)} == {StopReason.MAX_TURNS}
+
+
 def test_calls_in_asyncio_wait_for_each_other_if_they_like():
     together, all_here = set(), asyncio.Event()
 

@@ -36,7 +36,7 @@ def play_expert(index: int) -> tuple[list[str], Step]:
 
 
 def test_the_word_list_is_ordinary_sorted_and_free_of_names_and_numerals() -> None:
-    path = Path(__file__).parents[1] / "envpool" / "envs" / "data" / "wordle.txt"
+    path = Path(__file__).parents[1] / "envpool" / "envs" / "wordle" / "data" / "words.txt"
     listed = path.read_text("ascii").splitlines()
     assert listed == sorted(set(listed))
     assert set(listed) == set(words())
@@ -44,7 +44,7 @@ def test_the_word_list_is_ordinary_sorted_and_free_of_names_and_numerals() -> No
     assert {"apple", "house", "train", "water", "panic", "solar", "proxy", "favor"} <= set(listed)
     assert not {"james", "paris", "xviii", "clxii", "ascii", "zombi", "aaaaa"} & set(listed)
     assert 3000 < len(listed) < 5000
-    assert "Kevin Atkinson" in path.with_name("wordle-LICENSE.txt").read_text("utf-8")
+    assert "Kevin Atkinson" in path.with_name("LICENSE.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
