@@ -221,9 +221,13 @@ class _FunctionActor:
         self._read = 0  # turns that are in the conversation
 
     async def act(self, observation: str) -> Completion:
-        turns = self._episode.turns
-        for turn in turns[self._read :]:
-            self._conversation += exchange(turn, self._episode.tools)
+        turns, read, tools = self._episode.turns, self._read, self._episode.tools
+        if len(turns) == read + 1 and not tools:  # the usual, without a list in between
+            self._conversation.append(Message("assistant", turns[read].completion.text))
+            self._conversation.append(Message("user", turns[read].observation))
+        else:
+            for turn in turns[read:]:
+                self._conversation += exchange(turn, tools)
         self._read = len(turns)
         text = await self._answer(tuple(self._conversation))
         if not isinstance(text, str):

@@ -27,7 +27,7 @@ class Inline:
     def __init__(self, spec: EnvSpec) -> None:
         self._live = Live(spec, None)
         self.built = _BUILT
-        self.now = self._live.call
+        self.now, self.step_now = self._live.call, self._live.step
 
     @property
     def environment(self) -> Environment:

@@ -12,7 +12,7 @@ from envpool.errors import EnvironmentFailed, EnvPoolError, MalformedAction, Unk
 from envpool.guard import call_here, in_one_line, read_actions, read_step, read_text
 from envpool.places.actions import as_taken
 from envpool.spec import Environment, EnvSpec
-from envpool.types import Call, Step
+from envpool.types import Action, Call, Step
 
 CALLS = ("reset", "step", "available_actions", "close")
 """The methods of an environment."""
@@ -81,6 +81,20 @@ class Live:
             self._score = self._spec.initial_score
         elif name == "step":
             self._score = found.score
+        return found
+
+    def step(self, action: Action) -> Step:
+        """Takes an action; for an action as text that nothing awaits it costs less than `call`, and is the same."""
+        if self._runner is not None or self._spec.takes_calls or isinstance(action, Call):
+            step: Step = self.call("step", action)
+            return step
+        try:
+            found = read_step(call_here(self.environment.step, action), "step")
+        except (UnknownTask, EnvironmentFailed, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise EnvironmentFailed("step", in_one_line(error)) from error
+        self._score = found.score
         return found
 
     def _finished(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -31,6 +31,7 @@ class PlacedSession:
     def __init__(self, instance: Instance, loop: Loop, left: Callable[[], None]) -> None:
         self._instance = instance
         self._now = instance.now if isinstance(instance, Inline) else None
+        self._step_now = instance.step_now if isinstance(instance, Inline) else None
         self._loop = loop
         self._left: Future[Any] | None = None  # a call that nobody waits for any more
         self._leave = left
@@ -53,10 +54,9 @@ class PlacedSession:
 
     async def step(self, action: Action) -> Step:
         """Takes one action."""
-        if self._now is not None:  # as `_call` does, a coroutine less
+        if self._step_now is not None:  # as `_call` does, a coroutine less
             await self._loop.pause()
-            now: Step = self._now("step", action)
-            return now
+            return self._step_now(action)
         step: Step = await self._call("step", action)
         return step
 
