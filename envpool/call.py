@@ -24,4 +24,4 @@ class Call:
 
 
 Action = str | Call
-"""What a session is told to do: the text of an action, or a call of one of the environment's tools."""
+"""What a session carries out: the text of an action, or a call of one of the environment's tools."""

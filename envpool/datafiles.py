@@ -23,7 +23,7 @@ BLOCK = 1 << 20
 """Bytes that are read at once."""
 
 SETTLED_SECONDS = 2.0
-"""A file that changed within so many seconds may change again without a new time: its checksum is not kept."""
+"""The checksum of a file that changed less than these seconds ago is not kept: it may change again at the same time."""
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes were read."""

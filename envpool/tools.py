@@ -2,7 +2,7 @@
 
     @tool("get {number} {item}")
     def get(number: int, item: str) -> None:
-        """takes so many of an item"""
+        """takes raw items from the world"""
 
 The text says how an action is written, with parameters in braces; ``{**}`` stands for a JSON object of all of them.
 Without a text an action is ``NAME with Action Input: {...}``, as AgentGym's tool servers read it. The function need not

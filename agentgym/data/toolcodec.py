@@ -307,8 +307,8 @@ class ToolTranscript(Transcript):
     def record(self, turn: Turn) -> Turn:
         """Appends the answer of a recorded turn.
 
-        Sampled ids are taken as they are if the recorded text is read out of them. A model that gives one call in an
-        answer gets several of them as so many answers, each with its result.
+        Sampled ids are taken as they are if the recorded text is read out of them. For a model that gives one
+        call in an answer, an answer with several becomes several answers, each with its result.
 
         Returns:
             The turn whose result is to be observed next.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class TokenSequence:
         return len(self.ids)
 
 
-class Transcript:
+class Transcript(ABC):
     """One conversation as it grows; tokens are only ever appended.
 
     Attributes:
@@ -43,6 +44,7 @@ class Transcript:
         self.mask: list[bool] = []
         self.logprobs: list[float] = []
 
+    @abstractmethod
     def hear(self, message: str, episode: Episode) -> list[int]:
         """Appends what the environment said last, up to where the model answers.
 
@@ -53,8 +55,8 @@ class Transcript:
         Returns:
             All ids behind those that the model sampled last: what it has yet to read.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, learned: bool = True) -> None:
         """Appends what the model answered.
 
@@ -63,11 +65,10 @@ class Transcript:
             logprobs: their log-probabilities, shape (N,); zeros if not given.
             learned: whether they are trained on.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer to what was said last, without its stop token."""
-        raise NotImplementedError
 
     def read_next(self, ids: Sequence[int]) -> list[int]:
         """Appends what the model reads; returns all ids behind those that it sampled last."""

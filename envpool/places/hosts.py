@@ -29,7 +29,7 @@ class Loop(Protocol):
         """
 
     async def settle(self, future: Future[Any], seconds: float) -> bool:
-        """Waits so long at most; returns whether the future holds anything then. Never raises what it holds."""
+        """Waits `seconds` at most; returns whether the future holds anything then. Never raises what it holds."""
 
     def abandoned(self) -> None:
         """Counts a session that is left alone in a call that has not ended."""
@@ -56,7 +56,7 @@ class Instance(Protocol):
         """Whether there is no environment any more, so that every further call is in vain."""
 
     def call(self, name: str, *arguments: Any, seconds: float) -> Future[Any]:
-        """Makes one call, which may take so many seconds; it gives what `live.Live.call` does, or `SessionLost`."""
+        """Makes one call, which may take `seconds`; it gives what `live.Live.call` does, or `SessionLost`."""
 
     def close(self) -> Future[None]:
         """Frees the environment after its last call, also one that is not built yet; no call may follow."""

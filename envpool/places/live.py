@@ -108,7 +108,7 @@ def _is_async(environment: object) -> bool:
     """Whether some call has to be awaited: one of its class, which is looked at once, or one of the object's own."""
     own = getattr(environment, "__dict__", {})
     kind: type = type(environment)
-    return _has_coroutines(kind) or any(inspect.iscoroutinefunction(own.get(name)) for name in CALLS)
+    return _has_coroutines(kind) or any(inspect.iscoroutinefunction(own[name]) for name in CALLS if name in own)
 
 
 @lru_cache(maxsize=256)

@@ -45,7 +45,7 @@ class TrioLoop:
         return future.result()
 
     async def settle(self, future: Future[Any], seconds: float) -> bool:
-        """Waits so long at most; returns whether the future holds anything then."""
+        """Waits `seconds` at most; returns whether the future holds anything then."""
         with trio.move_on_after(seconds):
             await _held(future)
         return future.done()

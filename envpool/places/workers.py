@@ -125,7 +125,7 @@ class Worker:
         return bool(self._new or self._sent)
 
     def call(self, name: str, number: int, *arguments: int | Action, seconds: float) -> Future[Any]:
-        """Has the worker make one call, which may take so many seconds once it has its turn."""
+        """Has the worker make one call, which may take `seconds` from its turn on."""
         plain = [argument if isinstance(argument, int | str) else asdict(argument) for argument in arguments]
         asked = _Asked(name, seconds, json.dumps([name, number, *plain]).encode() + b"\n", Future())
         with self._lock:

@@ -51,7 +51,7 @@ class AsyncioLoop:
             raise EnvironmentFailed("call", in_one_line(error)) from error
 
     async def settle(self, future: Future[Any], seconds: float) -> bool:
-        """Waits so long at most; returns whether the future holds anything then."""
+        """Waits `seconds` at most; returns whether the future holds anything then."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await _held(future)
