@@ -1,4 +1,4 @@
-"""Everything agentgym raises on purpose; the command line prints it as one line (or one a complaint).
+"""Everything agentgym raises on purpose; the command line prints it as one line (or one a `Complaint`).
 
 AgentGymError
 ├── RecipeError      a recipe or an override is wrong; carries all complaints together
@@ -12,6 +12,7 @@ AgentGymError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class AgentGymError(Exception):
@@ -48,3 +49,17 @@ class NothingFinished(AgentGymError):
 
 class UsageError(AgentGymError):
     """The words on the command line make no command."""
+
+
+class Complaint(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        key: dotted key of the setting; empty if it is about no one setting.
+        text: what is wrong, with a cure, in one line.
+        causes: other settings; where one of these is wrong itself, this is only a consequence.
+    """
+
+    key: str
+    text: str
+    causes: Sequence[str] = ()

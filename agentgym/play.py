@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentgym.checks import COUNTS, PLAYERS, endpoint_of
+from agentgym.checks import PLAYERS
 from agentgym.data import store
 from agentgym.data.journal import SUFFIX, Journal
 from agentgym.data.prompts import data_prompts
 from agentgym.data.rows import to_row
 from agentgym.devices import memory_given_back, on_gpu, own_device
+from agentgym.environmentchecks import COUNTS, endpoint_of
 from agentgym.errors import RunError
 from agentgym.manner import in_manner_of
 from agentgym.numbering import card_of, configured, spec_of

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agentgym.checks import COUNTS, PLAYERS, Complaint, endpoint_of, is_local, learns, refuse
+from agentgym.checks import PLAYERS, is_local, learns, refuse
 from agentgym.devices import device_count, on_gpu
+from agentgym.environmentchecks import COUNTS, endpoint_of
+from agentgym.errors import Complaint
 from agentgym.modelserver import complaints_before_playing
 from agentgym.numbering import plays_original, spec_of
 from agentgym.settings import EnvironmentSettings, Place, Recipe, TrainerSettings
