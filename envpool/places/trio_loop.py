@@ -17,9 +17,7 @@ T = TypeVar("T")
 
 
 class TrioLoop:
-    """Waits for the futures of places, and calls them back, in the run of trio that it was made in.
-
-    It calls back in tasks of the system, also while everything else is being cancelled.
+    """Waits for the futures of places in the run of trio that it was made in.
 
     Args:
         recorder: where abandoned sessions are counted.

@@ -18,7 +18,7 @@ STEP_SECONDS = 60.0
 
 
 class AsyncioLoop:
-    """Waits for the futures of places, and calls them back, in the running loop of asyncio.
+    """Waits for the futures of places in the running loop of asyncio.
 
     Args:
         seconds: how long one call may take.
