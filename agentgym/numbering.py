@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -12,6 +12,7 @@ from agentgym.itemids import ORIGINAL
 from agentgym.panel import load_panel
 from agentgym.settings import Recipe
 from envpool import EnvSpec, Split, get_spec, using
+from envpool.splits import by_fives
 
 VERSION = ORIGINAL[-1]
 """The version of tasks that were played by the numbers of AgentGym's own servers."""
@@ -73,9 +74,4 @@ def versions_of(recipe: Recipe) -> dict[str, str]:
 def _original(spec: EnvSpec) -> EnvSpec:
     """The card of an original server, of whose tasks nothing is known; where it takes any number, it gets ours."""
     tasks = spec.dialect.tasks or sorted(index for split in Split for index in spec.tasks(split))
-    rest = {Split.TRAIN: (0,), Split.EXPLORE: (1, 2, 3), Split.EVAL: (4,)}
-
-    def of_split(split: Split) -> Sequence[int]:
-        return tuple(index for index in tasks if index % 5 in rest[Split(split)])
-
-    return replace(spec, version=VERSION, tasks=of_split, facts=lambda index: {}, task_type=None, expert=None)
+    return replace(spec, version=VERSION, tasks=by_fives(tasks), facts=lambda index: {}, task_type=None, expert=None)
